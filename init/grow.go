@@ -59,7 +59,7 @@ func recheck(ctx context.Context, slot disk.Partition, log *slog.Logger) error {
 	defer cancel()
 	said, err := fsck.Recheck(ctx, partition.RunTool, slot.Node())
 	if err != nil {
-		return fmt.Errorf("%s: %w; try: osctl verify, and install the system anew", slot.Label, err)
+		return fmt.Errorf("%s: %w; try: osctl verify, and install the system again", slot.Label, err)
 	}
 	if said != "" {
 		log.Warn("slot checked", "partition", slot.Label, "reason", said)

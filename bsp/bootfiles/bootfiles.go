@@ -7,7 +7,8 @@
 // follows the other in a fixed order: the bootloader before its script, and the list of all of them last. Each version
 // has to start with the files of the one before, and its files have to start that one.
 //
-// The package never touches what is the owner's, and writes nothing that is there already. Read Plan, then Install.
+// The package never touches the owner's files, and writes no file that has the right content already. Read Plan, then
+// Install.
 package bootfiles
 
 import (

@@ -1,8 +1,8 @@
 // Package bootvars owns the boot variables, which the bootloader and the device exchange in one file of a fixed size on
 // the boot partition.
 //
-// It knows the variables (Table), the two bootloaders and the format of each one's file. It never writes a disk:
-// whoever changes a variable on a running device overwrites the file in place, which is a write of one sector. Read
+// It knows the variables (Table), the two bootloaders and the format of each one's file. It never writes a disk: code
+// that changes a variable on a running device overwrites the file in place, which is a write of one sector. Read
 // Variables first.
 package bootvars
 

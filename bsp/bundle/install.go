@@ -183,7 +183,7 @@ func (i *install) lookUp(text []byte, size int64, wanted map[index.Digest][]int)
 	})
 }
 
-// holds reports whether the idle slot has an entry in its place. Sectors that cannot be read are written anew; a slot
+// holds reports whether the idle slot has an entry in its place. Sectors that cannot be read are written again; a slot
 // that ends before the entry is a fault.
 func (i *install) holds(e index.Entry, buf []byte) (bool, error) {
 	sum := sha256.New()

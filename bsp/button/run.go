@@ -1,8 +1,8 @@
 // Package button owns the power button: it finds the input devices with that key, also those that are plugged in later,
 // and reports when the key is pressed.
 //
-// It never decides what a press means, polls only while inotify is used up, and reads no other key: what people type
-// does not concern it. Read Run first.
+// It never decides what a press means, and reads no other key, so never what people type. It polls only while inotify
+// is used up. Read Run first.
 package button
 
 import (

@@ -1,5 +1,5 @@
-// Package hardware owns what a board file says of hardware that a device can set: profiles of its fan, modes of its
-// power, and its light. The image builder writes it into the root, and devd and osctl read it there.
+// Package hardware owns the part of a board file about hardware that a device can set: profiles of its fan, modes of
+// its power, and its light. The image builder writes it into the root, and devd and osctl read it there.
 //
 // It knows no board and no driver: a profile is a list of values for files of sysfs. Read Hardware first.
 package hardware

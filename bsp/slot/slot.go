@@ -1,5 +1,4 @@
-// Package slot owns what defines a slot: its name, the files that the bootloader and stage 1 look for in it, and its
-// manifest.
+// Package slot defines a slot: its name, the files that the bootloader and stage 1 look for in it, and its manifest.
 //
 // The boot script, stage 1, the image builder and an updater agree on a slot through this package. It never reads a
 // disk, never verifies a signature and never chooses a slot: the boot variables do (bsp/bootvars). Read Manifest first.
@@ -39,6 +38,8 @@ const (
 	Root         = "rootfs.squashfs"
 	DeviceTrees  = "dtbs" // a directory
 	ManifestFile = "manifest.json"
-	Shell        = "busybox"           // only in development images: stage 1 starts it when neither slot has a root
-	Recovery     = "recovery.squashfs" // only in development images: the root then, if it can be used
+	// only in development images: the shell of stage 1 when neither slot has a root, and no recovery root starts
+	Shell = "busybox"
+	// only in development images: the recovery root, which stage 1 starts when neither slot has a root
+	Recovery = "recovery.squashfs"
 )

@@ -1,5 +1,5 @@
-// Package uevent owns what happens when the kernel reports a device: it loads the module for the device, and gives the
-// node in /dev the mode from our table. There is no udev; devtmpfs creates the nodes.
+// Package uevent handles the kernel's reports of devices: it loads the module for a device, and gives its node in /dev
+// the mode from our table. There is no udev; devtmpfs creates the nodes.
 //
 // It listens to the kernel only, never to user space, and never renames a device, runs a program or keeps a database.
 // Read Run first.

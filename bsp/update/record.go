@@ -1,6 +1,6 @@
-// Package update owns how an update of the system stands: the record on the state partition, and what follows from it,
-// from the boot variables and from the slot that was booted (Settle). It decides and keeps; it never writes a slot,
-// never reboots, and never judges whether a device is healthy. Read Record, then Settle.
+// Package update owns the state of an update of the system: the record on the state partition, and what follows from
+// the record, the boot variables and the slot that was booted (Settle). It computes and stores this state; it never
+// writes a slot, never reboots, and never judges whether a device is healthy. Read Record, then Settle.
 //
 //	        begin             arm               boots of the slot on trial
 //	idle ----------> writing -----> trial ----------------------------------> confirmed

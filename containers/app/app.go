@@ -1,5 +1,5 @@
-// Package app owns what an app is: the typed form of a compose file, as it passes from the program that loads
-// compose files to the manager, which runs it. It knows neither compose files nor containerd. Read App first.
+// Package app defines an app: the typed form of a compose file, as it passes from the program that loads compose files
+// to the manager, which runs it. It knows neither compose files nor containerd. Read App first.
 package app
 
 import (

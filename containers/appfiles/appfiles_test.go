@@ -131,7 +131,7 @@ func ids(f Apps) (out []string) {
 	return out
 }
 
-func TestReadAppsWithoutFolder(t *testing.T) {
+func TestReadAppsWithoutDirectory(t *testing.T) {
 	got, log := read(t, filepath.Join(t.TempDir(), "none"), Apps{})
 	if len(got.Wanted) > 0 || log != "" {
 		t.Errorf("Read = %v, and said %q", got, log)
@@ -141,7 +141,7 @@ func TestReadAppsWithoutFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Read(t.Context(), appfilestest.InProcess{}, file, Apps{}, slog.New(slog.DiscardHandler)); err == nil {
-		t.Error("a file in place of the folder: no error, so every container would be deleted")
+		t.Error("a file in place of the directory: no error, so every container would be deleted")
 	}
 }
 

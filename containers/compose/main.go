@@ -1,8 +1,8 @@
-// Package compose owns the program that loads the compose files of one app: it asks for them on its standard output,
-// gets them on its standard input, says what the app is, and ends. The manager starts it (containers/load) when a file
-// has changed. It is no part of the engine, because the loader's JSON schema costs 15 ms at every start. Before it
-// reads a byte it gives up all that it may: it is nobody, its root is an empty file system in memory, it has no
-// network and no other process to see, and its memory and processor time are bounded. Read Main first.
+// Package compose owns the program that loads the compose files of one app: it asks for the files on its standard
+// output, reads them from its standard input, prints the typed app, and ends. The manager starts it (containers/load)
+// when a file has changed. It is no part of the engine, because the loader's JSON schema costs 15 ms at every start.
+// Before it reads a byte it gives up its rights: it runs as nobody, its root is an empty file system in memory, it sees
+// neither a network nor other processes, and its memory and processor time are bounded. Read Main first.
 package compose
 
 import (

@@ -1,7 +1,7 @@
-// Package composefile owns how the compose files of one app become a typed app.App: compose-go's own loader reads them
-// (variables, .env, env_file, profiles, extends, include, merged files), and the tables here say what of the result is
-// carried out. It reads no file by itself: whoever calls Load hands them out. Only the program containers/compose links
-// it, because the JSON schema behind the loader costs 15 ms at every start. Read Load first.
+// Package composefile turns the compose files of one app into a typed app.App: compose-go's own loader reads them
+// (variables, .env, env_file, profiles, extends, include, merged files), and the tables here list the parts of the
+// result that are carried out. It opens no file itself: the caller of Load provides the files. Only the program
+// containers/compose links it, because the JSON schema behind the loader costs 15 ms at every start. Read Load first.
 package composefile
 
 import (

@@ -2,10 +2,9 @@
 // server is ready. Package workload decides which containers run. There is no configuration file; read Config first,
 // then load.
 //
-// containerd's own server package is not used: it brings cgroup v1, eBPF, D-Bus, templates and
-// metrics along, of which nothing is needed here, and by reflection it keeps the linker from
-// dropping methods. Measured: the engine is 17.5 MB instead of 25, which is less to unpack and to
-// page in at every boot.
+// containerd's own server package is not used: it links cgroup v1, eBPF, D-Bus, templates and metrics, none of which is
+// needed here, and because of its reflection the linker cannot drop methods. Measured: the engine has 17.5 MB instead
+// of 25, which is less to unpack and to page in at every boot.
 package daemon
 
 import (
@@ -59,7 +58,7 @@ func Run(ctx context.Context, c Config) error {
 	bridgeLog(c.Log)
 	_, err := os.Stat(filepath.Join(c.State, tasksDir))
 	again := err == nil // not the first daemon of this boot: an earlier one may have left something
-	if err := makeFolders(c); err != nil {
+	if err := makeDirectories(c); err != nil {
 		return err
 	}
 	if err := clearTemporaryMounts(c); err != nil {
@@ -121,9 +120,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 }
 
-// makeFolders creates the top directories: the persistent one is for root only; containers with mapped users can pass
-// through the one of the state to their own directories.
-func makeFolders(c Config) error {
+// makeDirectories creates the top directories: the persistent one is for root only; containers with mapped users can
+// pass through the one of the state to their own directories.
+func makeDirectories(c Config) error {
 	for dir, mode := range map[string]os.FileMode{c.Root: 0o700, c.State: 0o711,
 		filepath.Join(c.State, shimMounts): 0o700} {
 		if err := os.MkdirAll(dir, mode); err != nil {

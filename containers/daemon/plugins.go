@@ -10,7 +10,7 @@ import (
 	_ "github.com/containerd/containerd/api/types/runc/options"              // makes the runtime options decodable
 	_ "github.com/containerd/containerd/v2/core/runtime/v2"                  // shims and tasks
 	_ "github.com/containerd/containerd/v2/plugins/content/local/plugin"     // blobs on disk
-	_ "github.com/containerd/containerd/v2/plugins/diff/walking/plugin"      // layers to folders
+	_ "github.com/containerd/containerd/v2/plugins/diff/walking/plugin"      // layers to directories
 	_ "github.com/containerd/containerd/v2/plugins/events"                   // the exchange
 	_ "github.com/containerd/containerd/v2/plugins/leases"                   // keeps what is being made
 	_ "github.com/containerd/containerd/v2/plugins/metadata"                 // bbolt

@@ -29,7 +29,7 @@ const (
 	runtimeArch = runtime.GOARCH
 )
 
-// device is a folder that stands for the device's file systems, and the engine's processes on it.
+// device is a directory that stands for the device's file systems, and the engine's processes on it.
 type device struct {
 	t     *testing.T
 	dir   string

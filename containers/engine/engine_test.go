@@ -340,8 +340,8 @@ func TestJobStaysEnded(t *testing.T) {
 		strings.Contains(engine.log.String(), "container=jobs.well") || len(job.next) > 0 || len(well.next) > 0 {
 		t.Errorf("a job runs again after a power cut:\n%s", engine.log)
 	}
-	d.app("jobs", strings.Replace(jobs, "job ran", "job ran anew", 1), "")
-	job.await("job ran anew")
+	d.app("jobs", strings.Replace(jobs, "job ran", "job ran again", 1), "")
+	job.await("job ran again")
 }
 
 const pair = `services:

@@ -218,8 +218,8 @@ const policed = `services:
     network_mode: none
 `
 
-// TestPullPolicy: a container is made anew of a newer image of its name if its pull_policy or a person says so, and not
-// otherwise; without the registry it runs with what is there.
+// TestPullPolicy: a container is replaced by one of a newer image of its name if its pull_policy or a person says so,
+// and not otherwise; without the registry it runs with what is there.
 func TestPullPolicy(t *testing.T) {
 	d := newDevice(t)
 	registry, files := d.registry()
@@ -247,7 +247,7 @@ func TestPullPolicy(t *testing.T) {
 	before := d.pid("always.web")
 	d.do(t, appcontrol.OpUp, "always")
 	if d.pid("always.web") != before {
-		t.Error("up makes a container anew of the same image")
+		t.Error("up replaces a container of the same image")
 	}
 	d.do(t, appcontrol.OpRestart, "missing")
 	if got := made("missing.web"); got != image.Manifest.String() {
@@ -268,7 +268,7 @@ func TestPullPolicy(t *testing.T) {
 		t.Errorf("without the registry: %v", err)
 	}
 	if d.pid("always.web") != before {
-		t.Error("without the registry it is made anew")
+		t.Error("without the registry it is replaced")
 	}
 
 	write("never", "never", "loaded:1")

@@ -78,7 +78,7 @@ func newManager(flags *flag.FlagSet) *manager {
 	flags.StringVar(&m.loader.Kept, "loaded", workload.Loaded, "directory of what the apps are, for the next boot")
 	flags.StringVar(&c.Records, "records", workload.Records, "directory of the records that last until power off")
 	flags.StringVar(&m.keeper.Dir, "health", health.Dir, "directory of what the checks of containers said")
-	flags.StringVar(&c.Status, "status", appstatus.Path, "file that tells how the apps are")
+	flags.StringVar(&c.Status, "status", appstatus.Path, "file of the status of the apps")
 	flags.StringVar(&c.Down, "down", workload.Down, "file of the apps that a person took down")
 	flags.StringVar(&m.server.Socket, "control", appcontrol.SocketPath, "socket to answer on")
 	flags.StringVar(&m.server.Hold, "hold", "/usr/sbin/init", "first process of the containers of osctl run")

@@ -59,7 +59,7 @@ func (d *device) shared() bool {
 }
 
 // TestSharedNamespaces: containers use the network, the processes and the memory of another one, and are with it again
-// whenever it is started or made anew.
+// whenever it is started or replaced.
 func TestSharedNamespaces(t *testing.T) {
 	d := newDevice(t)
 	d.app("shop", sharing, "busybox")
@@ -79,7 +79,7 @@ func TestSharedNamespaces(t *testing.T) {
 		}
 		d.eventually("all share again", func() bool { return d.pid("shop.owner") != old && d.shared() })
 	})
-	t.Run("the other one is made anew", func(t *testing.T) {
+	t.Run("the other one is replaced", func(t *testing.T) {
 		old := d.labels("shop.owner")["resinos/wish"]
 		d.app("shop", strings.Replace(sharing, `"1"}`, `"2"}`, 1), "")
 		d.eventually("all share again", func() bool {

@@ -1,7 +1,7 @@
 // Package fetcher owns the process that speaks with one registry for one pull: names, TLS, HTTP, logins, mirrors. It
-// hands bytes on and judges none of them: whoever asked checks digests. It never speaks with the engine, opens none of
-// the owner's files once it has answered a stranger, and has no rights by then (confined.go). Read Run first, then
-// Request.
+// passes bytes on without checking them: the process that asked for them checks digests. It never speaks with the
+// engine. Before it first answers a stranger it gives up its rights (confined.go); from then on it opens none of the
+// owner's files. Read Run first, then Request.
 //
 //	manager ── Request, end of a pipe ──→ fetcher ── HTTPS ──→ registry
 //	   ↑ ←────── Reply ──────────────────────┘ │

@@ -1,5 +1,5 @@
-// Package health runs the health checks of containers: what the check of a container is, when it is due, the status
-// that follows from its results, and its processes, which end with the check. The rules are those of Docker. The
+// Package health runs the health checks of containers. It decides what the check of a container is, when it is due, and
+// which status follows from its results. The processes of a check end with it. The rules are those of Docker. The
 // package never stops or restarts a container, and does not use the engine. Read State first, then Keeper.
 //
 //	            exit 0                        exit 0

@@ -27,7 +27,7 @@ func TestTook(t *testing.T) {
 		{"goes on to fail", 3, 0, "10 20 30 40", "unhealthy 4"},
 		{"back from unhealthy with one success", 3, 0, "10 20 30 ok", "healthy 0"},
 		{"healthy stays so below retries", 3, 0, "ok 20 30", "healthy 2"},
-		{"a success between starts anew", 3, 0, "ok 20 30 ok 40 50", "healthy 2"},
+		{"a success between starts again", 3, 0, "ok 20 30 ok 40 50", "healthy 2"},
 		{"healthy becomes unhealthy", 3, 0, "ok 20 30 40", "unhealthy 3"},
 		{"one retry", 1, 0, "ok 20", "unhealthy 1"},
 		{"within the start period", 2, time.Minute, "10 20 30 40 59", "starting 0"},

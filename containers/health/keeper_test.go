@@ -203,7 +203,7 @@ func TestKeeperComesBack(t *testing.T) {
 				t.Errorf("%s is %s, want %s", id, s.Status, want)
 			}
 		}
-		// until 20.5s: a.web is due at 21s, those that begin anew were at 12s
+		// until 20.5s: a.web is due at 21s, those that begin again were at 12s
 		sleep(8500 * time.Millisecond)
 		if got := w.take(); strings.Contains(got, "a.web") || !strings.Contains(got, "12s check b.web of 2") {
 			t.Error(got)

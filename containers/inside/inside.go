@@ -1,6 +1,6 @@
-// Package inside owns how a program is run inside a container that runs: by the OCI runtime itself, without the
-// engine. Who executes the command has the program's streams and its exit status, and needs neither the engine nor
-// the manager for them. It decides nothing about containers. Read Runtime first.
+// Package inside makes the command that runs a program inside a running container: with the OCI runtime itself, without
+// the engine. The process that executes the command has the program's streams and its exit status, and needs neither
+// the engine nor the manager for them. It decides nothing about containers. Read Runtime first.
 package inside
 
 import (

@@ -1,7 +1,7 @@
-// Package load owns how the manager gets at what the compose file of an app says: it starts the program
-// containers/compose when a file has changed that the app was read from, hands the program those files and no others,
-// and keeps the result with the digest of each of them. The program has no rights and no view of the file system; what
-// it says is checked, and whatever happens to it, the app is left as it was. Read Loader first.
+// Package load loads the compose files of apps for the manager: when a file that an app was read from has changed, it
+// starts the program containers/compose, passes those files and no others to the program, and keeps the result with the
+// digest of each file. The program has no rights and no view of the file system; its result is checked, and whatever
+// happens to the program, the app stays as it was. Read Loader first.
 package load
 
 import (

@@ -1,4 +1,5 @@
-// Package mirror keeps a copy of a file that is replaced by rename, for those who see only the copy. Read File first.
+// Package mirror keeps a copy of a file that is replaced by rename, for processes that see only the copy. Read File
+// first.
 package mirror
 
 import (

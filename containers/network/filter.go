@@ -62,7 +62,7 @@ func hasTable(conn *nftables.Conn) bool {
 	return err == nil && slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName })
 }
 
-// replaceTable adds to the transaction what makes our table of one family anew, or removes it if it has no rules.
+// replaceTable adds to the transaction what replaces our table of one family, or removes it if it has no rules.
 func replaceTable(conn *nftables.Conn, family nftables.TableFamily, rules []Rule) {
 	table := &nftables.Table{Name: tableName, Family: family}
 	conn.AddTable(table) // deleting a table that does not exist would be an error

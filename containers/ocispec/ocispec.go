@@ -1,5 +1,5 @@
-// Package ocispec turns what an app's file says of rights, limits, devices and memory file systems into options of an
-// OCI specification. It knows no volume. Read Options first.
+// Package ocispec turns an app's settings of rights, limits, devices and memory file systems into options of an OCI
+// specification. It knows no volume. Read Options first.
 package ocispec
 
 import (

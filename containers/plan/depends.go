@@ -106,7 +106,7 @@ func (in *Input) unmet(d app.Dependency, other *Want) (why string, failed bool) 
 	case !there:
 		return "it is not there yet", false
 	case in.stale(other, have):
-		return "it is made anew", false
+		return "it is replaced", false
 	case r.Held || r.Starts == 0 && have.Held != "" && !returns:
 		return "it was stopped by a person", true
 	case r.Asked == restart.Restart:
@@ -136,7 +136,7 @@ func (in *Input) unmet(d app.Dependency, other *Want) (why string, failed bool) 
 // stale reports whether a container is about to be replaced: it is not as wanted, and the new image is there.
 func (in *Input) stale(w *Want, have Have) bool {
 	_, there := in.State.Images[w.Image]
-	return (there || w.Preload != nil) && in.anew(w, have) != ""
+	return (there || w.Preload != nil) && in.outdated(w, have) != ""
 }
 
 // awaited returns the containers whose success another one waits for.

@@ -49,8 +49,8 @@ func TestDependsOn(t *testing.T) {
 			restart.Record{Running: true, Starts: 1, Asked: restart.Restart}, "", nil, "start: it is restarted"},
 		{"cannot be started", app.ServiceStarted, app.Always, Have{}, restart.Record{}, "", errors.New("no such image"),
 			"!start: it cannot be started"},
-		{"is made anew", app.ServiceStarted, app.Always, Have{Wish: "other", Task: Running}, runs, "", nil,
-			"start: it is made anew"},
+		{"is replaced", app.ServiceStarted, app.Always, Have{Wish: "other", Task: Running}, runs, "", nil,
+			"start: it is replaced"},
 
 		{"starting", app.ServiceHealthy, app.Always, Have{Task: Running, Check: check}, runs, health.Starting, nil,
 			"be healthy: it is starting"},
@@ -228,7 +228,7 @@ func TestRestarts(t *testing.T) {
 	}
 }
 
-// TestStale: what others wait for as about to be made anew is what the plan makes anew, and nothing else.
+// TestStale: what others wait for as about to be replaced is what the plan replaces, and nothing else.
 func TestStale(t *testing.T) {
 	preload := &Preload{Path: "images/busybox.tar", Digest: "sha256:preloaded"}
 	first := &Preload{Path: "images/busybox.tar", Digest: "sha256:preloaded", First: true}
@@ -259,9 +259,9 @@ func TestStale(t *testing.T) {
 				"shop.db": {App: "shop", Task: Running, Wish: db.Digest(), ImageName: db.Image,
 					ImageDigest: "sha256:old"}}}}
 		steps := print(Make(in))
-		anew := strings.Contains(steps, "shop.db: create")
-		waits := strings.Contains(steps, "db to start: it is made anew")
-		if stale := Stale(in)["shop.db"]; stale != c.stale || anew != c.stale || waits != c.stale {
+		replaced := strings.Contains(steps, "shop.db: create")
+		waits := strings.Contains(steps, "db to start: it is replaced")
+		if stale := Stale(in)["shop.db"]; stale != c.stale || replaced != c.stale || waits != c.stale {
 			t.Errorf("%s: stale %t, want %t; the plan is\n%s", c.name, stale, c.stale, steps)
 		}
 	}

@@ -176,7 +176,7 @@ func (p *planner) plan() {
 	case p.have == nil:
 		p.make("new")
 	default:
-		if why := p.in.anew(p.want, *p.have); why != "" {
+		if why := p.in.outdated(p.want, *p.have); why != "" {
 			p.remake(why)
 		} else {
 			p.keep()
@@ -184,8 +184,8 @@ func (p *planner) plan() {
 	}
 }
 
-// anew returns why a container is to be replaced, "" if it is as wanted.
-func (in *Input) anew(w *Want, have Have) string {
+// outdated returns why a container is to be replaced, "" if it is as wanted.
+func (in *Input) outdated(w *Want, have Have) string {
 	switch r := in.Records[w.ID()]; {
 	case have.Wish != w.Digest():
 		return "wish changed"

@@ -30,7 +30,7 @@ const (
 func admit(desc v1.Descriptor) error {
 	switch {
 	case desc.Size < 0 || desc.Digest.Validate() != nil:
-		return fault{Unfit, fmt.Errorf("the registry tells of a blob of %d bytes, digest %q", desc.Size, desc.Digest)}
+		return fault{Unfit, fmt.Errorf("the registry reports a blob of %d bytes, digest %q", desc.Size, desc.Digest)}
 	case !images.IsLayerType(desc.MediaType) && desc.Size > maxDocument:
 		return fault{Unfit, fmt.Errorf("a %s of %d bytes is larger than %d", desc.MediaType, desc.Size, maxDocument)}
 	}

@@ -1,6 +1,6 @@
-// Package pull brings container images from a registry into the engine's store: it decides which image is fetched now
-// and when a failed pull is tried again, and reports the progress. The bytes come from a fetcher, a process without
-// rights (package fetcher), and are accepted only if their digests are right. Package workload decides which images are
+// Package pull pulls container images from a registry into the engine's store: it decides which image is pulled now and
+// when a failed pull is tried again, and reports the progress. The bytes come from a fetcher, a process without rights
+// (package fetcher), and are accepted only if their digests are right. Package workload decides which images are
 // wanted. Read Pulls first, then attempt.
 //
 //	wanted images ─ Pulls ─ attempt ─ containerd's client ─ containerd's store

@@ -1,5 +1,5 @@
-// Package refresh owns when an image that is there is pulled again, because the pull_policy of a container says so. It
-// pulls nothing itself and makes no container: the manager makes those anew that have another image then. Read Due
+// Package refresh decides when an image that the device has is pulled again, as the pull_policy of a container asks. It
+// pulls nothing itself and replaces no container: the manager replaces containers whose image has changed. Read Due
 // first.
 package refresh
 
@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	// first is before images are looked at for the first time: not while the device starts.
+	// first is the least time from the start of the manager to the first look at images: not while the device boots.
 	first = 90 * time.Second
-	// every is how often, and how often a pull that failed is tried again. The first time is up to as much later, by
-	// chance: the devices that one power failure has switched off and on do not ask their registry all at once.
+	// every is the time between two looks, and until a failed pull is tried again. A random part of it delays the first
+	// look: devices that one power failure switched off and on do not all ask their registry at once.
 	every = 10 * time.Minute
 )
 
@@ -29,7 +29,7 @@ const (
 type Refresher struct {
 	// Wanted are the images of this moment and the policies of their containers.
 	Wanted func() []store.Refresh
-	// Came says when each image that is there was pulled last.
+	// Came returns when each image that the device has was pulled last.
 	Came func(ctx context.Context) (map[string]time.Time, error)
 	// Pull makes an attempt.
 	Pull func(ctx context.Context, image string) error
@@ -37,7 +37,7 @@ type Refresher struct {
 }
 
 // Due reports whether an image is to be pulled again, and is pure. fresh is true if it has been pulled since the device
-// came up. A clock that was set back makes it wait longer.
+// came up. If the clock was set back, the image becomes due later.
 func Due(policy string, came, now time.Time, fresh bool) bool {
 	if policy == app.PullAlways {
 		return !fresh
@@ -78,7 +78,8 @@ func (r *Refresher) Run(ctx context.Context) {
 	}
 }
 
-// due are the images to pull. One that lacks is pulled anyway, for the container that wants it.
+// due returns the images to pull. Images that the device does not have are left out: they are pulled for the containers
+// that want them.
 func due(wanted []store.Refresh, came map[string]time.Time, now time.Time, fresh map[string]bool) []string {
 	var out []string
 	for _, w := range wanted {
@@ -90,7 +91,7 @@ func due(wanted []store.Refresh, came map[string]time.Time, now time.Time, fresh
 	return out
 }
 
-// Now pulls those of images that are there and due, for a person who waits.
+// Now pulls the wanted images that the device has and that are due, while a person waits.
 func (r *Refresher) Now(ctx context.Context, wanted []store.Refresh) error {
 	if len(wanted) == 0 {
 		return nil

@@ -47,7 +47,7 @@ const (
 	LostStatus = 137
 )
 
-// Begin returns r after a start. After a start by a person the counts begin anew, as with docker.
+// Begin returns r after a start. After a start by a person the counts begin again, as with docker.
 func (r Record) Begin(now time.Duration) Record {
 	if r.Asked != Nothing {
 		r.Starts, r.Quick = 0, 0

@@ -1,5 +1,5 @@
-// Package stopsignal owns the question whether the first program of a container handles its stop signal. It reads /proc
-// and sends nothing. Read Handled.
+// Package stopsignal finds out whether the first program of a container handles its stop signal. It reads /proc and
+// sends nothing. Read Handled first.
 package stopsignal
 
 import (

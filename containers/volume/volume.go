@@ -1,4 +1,4 @@
-// Package volume owns what containers see of the data partition: the named volumes of apps, and the files and
+// Package volume owns the parts of the data partition that containers see: the named volumes of apps, and the files and
 // directories of the device that an app may bind. It removes a volume only when a person asks. Read Volumes first.
 //
 // A volume is the directory Dir/APP/NAME. It is filled under another name and renamed when it is complete, so a power

@@ -86,7 +86,7 @@ func TestManagerTellsWhatIsWrong(t *testing.T) {
 	})
 }
 
-// TestManagerTellsOfItself: an engine that is gone and a folder that cannot be read are told, and taken back.
+// TestManagerTellsOfItself: an engine that is gone and a directory that cannot be read are told, and taken back.
 func TestManagerTellsOfItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()

@@ -1,6 +1,6 @@
 // Package appdata puts apps into the tree of resin-data: the files that an app needs, the archives of its container
-// images, and what its compose file says, which the device would otherwise load at its first boot. It refuses what the
-// device would refuse. Read Add first.
+// images, and the app as loaded from its compose file, which the device would otherwise load at its first boot. It
+// refuses every app that the device would refuse. Read Add first.
 package appdata
 
 import (

@@ -1,6 +1,7 @@
-// Package apppush builds the container images of an app on a device and makes the app run there, for the command
-// resin push. The stock docker client reads the compose file and builds, on the device's own Docker daemon; ssh carries
-// everything. It decides what of the compose file the device gets, and which files with it. Read NewPlan first.
+// Package apppush builds the container images of an app on a device and makes the app run there, for the command resin
+// push. The stock docker client reads the compose file and builds, on the device's own Docker daemon; all connections
+// go through ssh. The package decides which parts of the compose file the device gets, and which files with them. Read
+// NewPlan first.
 package apppush
 
 import (

@@ -21,7 +21,7 @@ import (
 
 // Environment of the bench.
 const (
-	benchVariable  = "RESINOS_BENCH"  // must be set: the clock means something on an otherwise idle host only
+	benchVariable  = "RESINOS_BENCH"  // must be set: seconds are valid only on an idle host
 	roundsVariable = "RESINOS_ROUNDS" // how often each machine boots; 5
 	// if set: instructions are counted instead of seconds, which another load on the host does not change
 	countVariable  = "RESINOS_COUNT"

@@ -2,6 +2,6 @@
 // script as PID 1 that starts Debian's containerd with one container, and crun or runc, on the board's own kernel. It
 // also measures when the splash is up, and what it costs the first container (TestSplashBench).
 //
-// It owns the disk of that peer, the rounds, and the table. It asserts nothing, and CI does not run it: make bench-boot
-// does, and docs/bench.md holds the results. Read TestBootBench first.
+// It owns the disk of that peer, the rounds and the table. Its benches assert nothing, and CI skips them: make
+// bench-boot and make profile run them, and docs/bench.md holds the results. Read TestBootBench first.
 package bootbench

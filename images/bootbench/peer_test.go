@@ -34,8 +34,8 @@ type peer struct {
 	versions                []string // of the packages that it is made of
 }
 
-// What the peer is made of: packages that the board's lock pins, and Debian's engine and its own runtime, of which the
-// newest that are served are taken and kept.
+// The packages of the peer: those that the board's lock pins, and Debian's containerd and runc. Of these two, the
+// newest versions on the mirror are used, and kept for later runs.
 var (
 	lockedPackages = []string{"busybox-static", "crun", "libc6", "libcap2", "libseccomp2", "libsystemd0", "libyajl2"}
 	servedPackages = []string{"containerd", "runc"}

@@ -80,8 +80,8 @@ func TestBootProfile(t *testing.T) {
 	fmt.Printf("%s: %d samples\n%s", m.name, len(places), newProfile(marks, places, programs, kernel))
 }
 
-// profile boots once and returns the samples up to the container's output, and the symbols of the kernel; none of the
-// peer's kernel, since nobody can ask it.
+// profile boots once and returns the samples up to the container's output, and the symbols of the kernel. The peer has
+// no shell, so the symbols of its kernel are missing.
 func profile(ctx context.Context, m machine, marks []string) ([]place, symbols, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, bootTimeout, fmt.Errorf("not done after %v", bootTimeout))
 	defer cancel()

@@ -58,8 +58,7 @@ func median(samples []sample, mark string) (value float64, found bool) {
 	return all[len(all)/2], true
 }
 
-// table has a row for each machine, and behind each mark what it is of the bare script's output; of the memory, of the
-// script's memory.
+// table has a row for each machine. In brackets is the ratio to the output of the bare script, or to its memory.
 func (r report) table() string {
 	var b strings.Builder
 	unit := "s"

@@ -17,7 +17,7 @@ import (
 const (
 	bootTimeout = 10 * time.Minute
 	settle      = 60 * time.Second // from the first output to "idle"
-	// from the caches' end to the reading that counts; the container says one every ten seconds
+	// from dropping the caches to the reading; the container prints one every ten seconds
 	dropped = 25 * time.Second
 )
 
@@ -53,7 +53,7 @@ func parseMark(line string) (mark string, seconds float64, found bool) {
 	return got[1], seconds, err == nil
 }
 
-// A watcher hands the lines of a console to a function, on a goroutine of its own: the console waits for nobody.
+// A watcher splits the console into lines and sends them to a channel. It drops lines while the channel is full.
 type watcher struct {
 	partial []byte
 	lines   chan string
@@ -128,9 +128,9 @@ func readMarks(ctx context.Context, guest *qemu.Guest, lines <-chan string, coun
 	return got, nil
 }
 
-// readMemory waits until the guest is at rest, has it drop its caches, and returns what the container finds in use
-// after that, in kB. Ours is told at its console, and the shell that this starts ends before the container looks again;
-// the peer does it by itself. Nobody logs in.
+// readMemory waits until the guest is at rest, makes it drop its caches, and returns the memory in use that the
+// container reads after that, in kB. On our device a shell on the console drops them and ends before the next reading;
+// the peer's script drops them itself. Nobody logs in.
 func readMemory(ctx context.Context, guest *qemu.Guest, ours bool) (float64, error) {
 	if err := pause(ctx, settle); err != nil {
 		return 0, err

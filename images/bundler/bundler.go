@@ -1,7 +1,7 @@
 // Package bundler makes the update bundle of a disk image.
 //
-// It owns what is taken from the image: the file system of slot A, what its manifest says, and the list of the boot
-// files. It never changes the image. The same image and keys give the same bytes. Read first: Make.
+// It takes from the image the file system of slot A, the content of its manifest, and the list of the boot files. It
+// never changes the image. The same image and keys give the same bytes. Read first: Make.
 package bundler
 
 import (

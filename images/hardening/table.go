@@ -1,8 +1,8 @@
-// Package hardening owns the table of what a device closes: ports, rights, settings of the kernel, flags of mounts,
-// modes of secrets. It compares a device with the table, and changes nothing on it.
+// Package hardening owns the table of what a device closes or protects: ports, rights, settings of the kernel, flags of
+// mounts, modes of secrets. It compares a device with the table, and changes nothing on it.
 //
-// The program observer runs on the device, where it may be the only one that can look: production images have no shell.
-// Read hardening.toml first, then Table.Judge.
+// The program observer reads the state on the device, because production images have no shell. Read hardening.toml
+// first, then Table.Judge.
 package hardening
 
 import (

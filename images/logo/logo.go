@@ -1,5 +1,5 @@
-// Package logo draws the logo that an image brings: a drop of resin, as a PNG file that the owner may replace
-// (splash/resin-logo.png on the boot partition). It is code so that no picture lies in the tree. Read PNG.
+// Package logo draws the logo of an image: a drop of resin, as a PNG file that the owner may replace
+// (splash/resin-logo.png on the boot partition). It is code, so that the tree contains no picture. Read PNG.
 package logo
 
 import (

@@ -1,5 +1,5 @@
-// Package modemtest is a modem for tests: it answers AT commands as one of a GSM network does, and bridges a call to a
-// second line, behind which a real pppd is the network. Read first: Modem.
+// Package modemtest is a modem for tests: it answers AT commands like a modem in a GSM network, and connects a call to
+// a second line, on which a real pppd acts as the network. Read first: Modem.
 package modemtest
 
 import (

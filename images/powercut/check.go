@@ -54,12 +54,12 @@ func Check(ctx context.Context, r *recording.Recording, o Options) (*Report, err
 		return nil, err
 	}
 	defer c.log.Close() // read only: closing cannot lose anything
-	folder, err := os.MkdirTemp(o.Scratch, "resinos-powercut-")
+	dir, err := os.MkdirTemp(o.Scratch, "resinos-powercut-")
 	if err != nil {
 		return nil, fmt.Errorf("create scratch directory: %w", err)
 	}
-	defer os.RemoveAll(folder) // scratch files; nothing is lost if they stay
-	if err := c.judgeAll(ctx, folder); err != nil {
+	defer os.RemoveAll(dir) // scratch files; nothing is lost if they stay
+	if err := c.judgeAll(ctx, dir); err != nil {
 		return nil, err
 	}
 	report := c.report()
@@ -85,12 +85,12 @@ func newChecker(r *recording.Recording, o Options) (*checker, error) {
 
 // judgeAll walks through the log once. States are made one after the other on one scratch disk; what is new in a region
 // is copied and judged beside that.
-func (c *checker) judgeAll(ctx context.Context, folder string) (err error) {
+func (c *checker) judgeAll(ctx context.Context, dir string) (err error) {
 	regions, err := judge.Regions(c.recording.Image, c.recording.Size)
 	if err != nil {
 		return err
 	}
-	if c.disk, err = newScratch(c.recording.Image, filepath.Join(folder, "disk.img"), c.recording.Size,
+	if c.disk, err = newScratch(c.recording.Image, filepath.Join(dir, "disk.img"), c.recording.Size,
 		regions); err != nil {
 		return err
 	}
@@ -104,11 +104,11 @@ func (c *checker) judgeAll(ctx context.Context, folder string) (err error) {
 	}
 	c.work, c.ctx = errgroup.WithContext(ctx)
 	c.work.SetLimit(c.Workers)
-	walked := c.walk(folder)
+	walked := c.walk(dir)
 	return errors.Join(walked, c.work.Wait())
 }
 
-func (c *checker) walk(folder string) error {
+func (c *checker) walk(dir string) error {
 	epochs := c.log.Epochs()
 	for i, e := range epochs {
 		v, err := c.disk.view(c.log, e)
@@ -131,7 +131,7 @@ func (c *checker) walk(folder string) error {
 			if err := show(one.pieces); err != nil {
 				return err
 			}
-			if err := c.note(seen{choice: one}, folder); err != nil {
+			if err := c.note(seen{choice: one}, dir); err != nil {
 				return err
 			}
 		}
@@ -146,7 +146,7 @@ func (c *checker) walk(folder string) error {
 }
 
 // note records the state on the scratch disk, and has what is new in it judged.
-func (c *checker) note(s seen, folder string) error {
+func (c *checker) note(s seen, dir string) error {
 	s.sums = slices.Clone(c.disk.sums)
 	s.pieces = nil // of a long epoch they are many, and the report needs none
 	c.states = append(c.states, s)
@@ -162,7 +162,7 @@ func (c *checker) note(s seen, folder string) error {
 			continue
 		}
 		c.jobs++
-		file := filepath.Join(folder, fmt.Sprintf("job%d", c.jobs))
+		file := filepath.Join(dir, fmt.Sprintf("job%d", c.jobs))
 		if err := c.disk.copyRegion(region, file); err != nil {
 			return err
 		}

@@ -1,8 +1,9 @@
-// Package powercut proves that a power cut at any moment leaves a disk that the device comes back from.
+// Package powercut proves that a device recovers from a power cut at any moment.
 //
-// From a recording of what a device wrote (package recording) it makes the disks that a cut at any moment could have
-// left, and has each judged (package judge). Between two flushes a disk may have done any part of what it was asked, in
-// any order, and may have torn a write between any two sectors of 512 bytes; a sector is written whole or not at all,
-// and a flush is believed. It never boots a state: file systems are checked by the programs that the device itself
-// uses, and what makes a device the one it is is read off them. Read Check first, then choices.
+// From a recording of the writes of a device (package recording) it creates the disks that a cut at any moment could
+// have left, and has each judged (package judge). Between two flushes a disk may have carried out any of the requested
+// writes, in any order, and may have torn a write between any two sectors of 512 bytes; a sector is written whole or
+// not at all, and a flush is believed. The package never boots a state: it checks file systems with the programs that
+// the device itself uses, and reads from them what identifies the device and what its owner has set. Read Check first,
+// then choices.
 package powercut

@@ -18,16 +18,16 @@ import (
 // diskOf is a disk of 16 sectors and a log over it, as a recording.
 func diskOf(t *testing.T, lines ...recordingtest.Line) (*recording.Recording, []byte) {
 	t.Helper()
-	folder := t.TempDir()
-	image := filepath.Join(folder, "image")
+	dir := t.TempDir()
+	image := filepath.Join(dir, "image")
 	first := bytes.Repeat([]byte("."), 16*recording.SectorSize)
 	for name, content := range map[string][]byte{image: first,
-		filepath.Join(folder, recording.LogFile): recordingtest.Encode(lines)} {
+		filepath.Join(dir, recording.LogFile): recordingtest.Encode(lines)} {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return &recording.Recording{Dir: folder, Image: image, Size: 16 * recording.SectorSize}, first
+	return &recording.Recording{Dir: dir, Image: image, Size: 16 * recording.SectorSize}, first
 }
 
 // letters are the first bytes of a disk's sectors.

@@ -1,4 +1,4 @@
-// Package preload adds container images and apps to a disk image that is built. It writes resin-data anew and copies
+// Package preload adds container images and apps to a disk image that is built. It writes resin-data again and copies
 // the other partitions; it never changes what the image builder made of them. Read Run first.
 package preload
 
@@ -28,7 +28,7 @@ type Options struct {
 	Items  []string // archives of container images, and directories of apps
 }
 
-// Run adds container images and apps to a disk image that is built: it writes resin-data anew, with what it has and
+// Run adds container images and apps to a disk image that is built: it writes resin-data again, with what it has and
 // what is added, and copies the other partitions. The same inputs give the same bytes. Output is the old image until
 // the new one is complete.
 func Run(ctx context.Context, o Options) error {
@@ -44,7 +44,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	switch {
 	case report.Booted:
-		return fmt.Errorf("preload %s: a device has booted from it: build it anew", o.Image)
+		return fmt.Errorf("preload %s: a device has booted from it: build it again", o.Image)
 	case m == nil:
 		return fmt.Errorf("preload %s: it has no slot with a manifest: build it with resin build", o.Image)
 	}

@@ -63,12 +63,12 @@ func workloadNames() string {
 	return strings.Join(names, ", ")
 }
 
-func record(ctx context.Context, image, folder string, size int64, f runFlags, only []string, say func(string)) error {
+func record(ctx context.Context, image, dir string, size int64, f runFlags, only []string, say func(string)) error {
 	o, err := runOptions(ctx, image, f)
 	if err != nil {
 		return err
 	}
-	s, err := recording.Start(ctx, o, folder, size, say)
+	s, err := recording.Start(ctx, o, dir, size, say)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func checkCommand() *cobra.Command {
 	c.Flags().BoolVar(&thorough, "thorough", false, "tries every loss and every tear; takes four times as long")
 	c.Flags().StringSliceVar(&o.Sections, "section", nil, "checks these sections only")
 	c.Flags().IntVar(&o.Workers, "workers", 0, "number of judges that work in parallel (0: one for each processor)")
-	c.Flags().StringVar(&o.Scratch, "scratch", scratchFolder(),
+	c.Flags().StringVar(&o.Scratch, "scratch", scratchDir(),
 		"directory for the disk that states are created on, preferably in RAM")
 	asJSON := asJSON(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -112,8 +112,8 @@ func checkCommand() *cobra.Command {
 	return c
 }
 
-func check(c *cobra.Command, folder string, o powercut.Options, good, asJSON bool) error {
-	r, err := recording.Load(folder)
+func check(c *cobra.Command, dir string, o powercut.Options, good, asJSON bool) error {
+	r, err := recording.Load(dir)
 	if err != nil {
 		return err
 	}
@@ -134,13 +134,13 @@ func check(c *cobra.Command, folder string, o powercut.Options, good, asJSON boo
 	}
 	if err == nil && report.BadCount > 0 {
 		err = fmt.Errorf("%d of %d states are bad; inspect one with: resin powercut replay %s --state %s -o disk.img",
-			report.BadCount, report.States, folder, report.Bad[0].State)
+			report.BadCount, report.States, dir, report.Bad[0].State)
 	}
 	return err
 }
 
-// scratchFolder returns a directory in RAM if the host has one.
-func scratchFolder() string {
+// scratchDir returns a directory in RAM if the host has one.
+func scratchDir() string {
 	const ram = "/dev/shm"
 	if stat, err := os.Stat(ram); err == nil && stat.IsDir() {
 		return ram

@@ -189,7 +189,7 @@ func (g *guest) reexec() (time.Duration, error) {
 	return took, nil
 }
 
-// image is different after each execve: the kernel lays out the stack anew.
+// image is different after each execve: the kernel lays out the stack again.
 func (g *guest) image() string {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/auxv", g.pid)) // empty when it is gone, which pids will tell
 	return string(text)
@@ -240,20 +240,24 @@ func TestLog(t *testing.T) {
 
 // runTest builds the tests of a package of services and runs them alone, so that the compiler's CPU time does not
 // count.
-func runTest(t *testing.T, room string, env []string, args ...string) (string, time.Duration) {
+func runTest(t *testing.T, pkg string, env []string, args ...string) (string, time.Duration) {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), filepath.Base(room)+".test")
+	binary := filepath.Join(t.TempDir(), filepath.Base(pkg)+".test")
 	if out, err := exec.Command("go", "test", "-c", "-o", binary, "resinos/services/"+
-		room).CombinedOutput(); err != nil {
+		pkg).CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	cmd := exec.Command(binary, args...)
+<<<<<<< HEAD:images/servicebench/ours_test.go
 	cmd.Dir = "../../services/" + room
+=======
+	cmd.Dir = "../" + pkg
+>>>>>>> h/words:services/peers/ours_test.go
 	cmd.Env = append(os.Environ(), env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("services/%s: %v\n%s", room, err, out.String())
+		t.Fatalf("services/%s: %v\n%s", pkg, err, out.String())
 	}
 	return out.String(), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }

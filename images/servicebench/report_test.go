@@ -82,7 +82,7 @@ func keep(t *testing.T, name string, what any) {
 	all := map[string]json.RawMessage{}
 	if text, err := os.ReadFile(path); err == nil {
 		if err := json.Unmarshal(text, &all); err != nil {
-			t.Logf("%s is written anew: %v", path, err)
+			t.Logf("%s is written again: %v", path, err)
 			clear(all)
 		}
 	}

@@ -1,6 +1,6 @@
-// Package unwind takes out of a program or library what describes how its functions return, which only exceptions of
-// C++, cancelled threads and debuggers read: the root has no library that would (libgcc_s), so that on a device nothing
-// can. It decides nothing else about a file. Read Remove first.
+// Package unwind removes from a program or library the tables that describe how its functions return. Only exceptions
+// of C++, cancelled threads and debuggers read these tables, and on a device nothing can: the root does not have the
+// library for that (libgcc_s). The package changes nothing else in a file. Read Remove first.
 package unwind
 
 import (

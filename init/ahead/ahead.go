@@ -1,6 +1,6 @@
-// Package ahead starts the splash while PID 1 still carries out the boot, long before the supervisor is there: the
+// Package ahead starts the splash while PID 1 still carries out the boot, long before the supervisor runs, because the
 // owner looks at the screen. It loads the driver of the display, if the splash needs one, and starts the process of the
-// service, which the supervisor takes over. It waits for nothing, and keeps nobody waiting. Read Start first.
+// service, which the supervisor takes over. It waits for nothing and delays nothing. Read Start first.
 package ahead
 
 import (

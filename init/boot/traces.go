@@ -23,12 +23,12 @@ func lastBootDeeds(Inputs) []deed {
 	return []deed{
 		{[]string{"load " + pstoreModule + " if there is " + firmwareDir}, (*System).loadPstore},
 		{[]string{pstore.String() + " if this kernel has it", "read and remove what is there"}, (*System).takePstore},
-		{[]string{"tell how the boot before this one ended"}, (*System).tellLastBoot},
+		{[]string{"report how the last boot ended"}, (*System).reportLastBoot},
 	}
 }
 
-// tellLastBoot logs how the last boot ended.
-func (s *System) tellLastBoot() error {
+// reportLastBoot logs how the last boot ended.
+func (s *System) reportLastBoot() error {
 	last := lastboot.Classify(s.traces)
 	s.env.Record.Remember(last)
 	reason, _, _ := strings.Cut(last.Why, "\n") // the rest of a panic is for osctl boot --last

@@ -1,5 +1,5 @@
-// Package configd owns what follows a change of config.json: it writes the new values to the last good copy, applies
-// them, and publishes them for the daemons that follow them.
+// Package configd carries out a change of config.json: it writes the new values to the last good copy, applies them,
+// and publishes them for the daemons that follow them.
 //
 // It runs once for each change and exits. Meanwhile PID 1 watches the file, waits until nobody writes it, and starts
 // configd. It never overwrites a file that cannot be parsed, and does not report a file as a fault while somebody may

@@ -1,6 +1,6 @@
-// Package confirm owns what happens on a device that boots a slot on trial: it looks again and again whether the device
-// is as well as before the update, and then confirms the slot; if it is not in time, it goes back. It decides nothing
-// about variables and record (bsp/update does) and installs nothing. Read Config, then Run.
+// Package confirm decides the end of a trial: it checks repeatedly whether the device is as well as before the update,
+// and then confirms the slot; if the device is not well in time, it leaves the slot. It decides nothing about variables
+// and record (bsp/update does) and installs nothing. Read Config, then Run.
 package confirm
 
 import (

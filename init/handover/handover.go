@@ -1,6 +1,6 @@
-// Package handover owns what PID 1 takes along when it executes itself again: its own state as JSON in a memory file,
-// what the supervisor saved in another, and the descriptors that stay open. It decides neither when that happens nor
-// what a life does with it. Read State first.
+// Package handover passes the state of PID 1 to its next life at a re-exec: PID 1's own state as JSON in a memory file,
+// the state of the supervisor in another, and the descriptors that stay open. It decides neither when PID 1 re-executes
+// itself nor what the next life does with the state. Read State first.
 package handover
 
 import (

@@ -1,6 +1,5 @@
-// Package lastboot owns how a boot ended: the marker that it leaves on resin-state, the last words of a panic that the
-// firmware kept, and what the next boot makes of them. Nobody waits for the disk but the end of a boot. Read Traces
-// first.
+// Package lastboot finds out how the last boot ended: from the marker that each boot leaves on resin-state, and from
+// the last messages of a panic, which the firmware keeps. Only the end of a boot waits for the disk. Read Traces first.
 package lastboot
 
 import (

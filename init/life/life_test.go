@@ -55,7 +55,7 @@ func TestKernelIsSilent(t *testing.T) {
 	}
 }
 
-// TestMilestoneIsNeverLater: a moment that a client claims counts only if it lies between the kernel's start and now.
+// TestMilestoneIsNeverLater: a time from a client counts only if it is after the kernel's start and not in the future.
 func TestMilestoneIsNeverLater(t *testing.T) {
 	for at, claimed := range map[float64]bool{0.5: true, 0: false, -1: false, 1e9: false, 1e300: false} {
 		p := &PID1{record: bootreport.New(bootreport.Report{}), log: slog.New(slog.DiscardHandler)}

@@ -122,8 +122,8 @@ func keepSmall() {
 // this memory.
 const restAfter = 30 * time.Second
 
-// restPercent is how far the heap may grow from then on before garbage is collected, in per cent of what is in use, and
-// at least 40 kB for each per cent: a PID 1 at rest makes little garbage.
+// restPercent is the growth of the heap between two collections after restAfter, in per cent of what is in use, and at
+// least 40 kB for each per cent: PID 1 at rest makes little garbage.
 const restPercent = 10
 
 func (p *PID1) begin() {

@@ -54,7 +54,7 @@ const freezePatience = time.Second
 func (p *PID1) caught(name string, cause any, stack []byte) {
 	defer p.lastResort() // for a panic in this function
 	if !p.leaving.TryLock() {
-		select {} // a running re-exec ends this goroutine
+		select {} // another goroutine re-executes PID 1 already: the exec ends this one
 	}
 	reason := shorten(fmt.Sprintf("panic in %s: %v", name, cause))
 	if p.kernel != nil { // for pstore, and in case logd does not run
@@ -83,7 +83,7 @@ func (p *PID1) abandon(reason string) {
 }
 
 // lastShutdown is the shutdown of a life that cannot continue. It does not wait for a supervisor that is frozen or has
-// panicked, which never ends: nothing stops the services in order any more.
+// panicked, because such a supervisor never ends: no service is stopped in order.
 func (p *PID1) lastShutdown(reason string) *shutdown.Shutdown {
 	cfg := p.shutdownConfig(request{action: pid1.Reboot, why: reason, failed: true})
 	cfg.Ended = p.supervised

@@ -32,9 +32,9 @@ func (p *PID1) splashAhead(sp spec.Spec, l config.Loaded) {
 	p.ahead.Begin(sp)
 }
 
-// splash has the service draw once more while the device goes down, when the supervisor has ended with all services.
+// splash draws the logo once more during the shutdown, after the supervisor and all services have ended.
 func (p *PID1) splash() {
-	sp, found := boot.Service(ahead.Service) // its faults were told at the boot
+	sp, found := boot.Service(ahead.Service) // its faults were reported at the boot
 	if !found || sp.Masked || slices.ContainsFunc(sp.Conditions, p.fails) {
 		return
 	}

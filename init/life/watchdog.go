@@ -10,7 +10,8 @@ import (
 
 // partLimit is the time in which a part of PID 1 must answer. Once services run, a part answers within a fraction of a
 // second; but while the supervisor forks the first services it answers nothing, which takes seconds where many devices
-// share one processor. Two of these times fit into the watchdog's.
+// share one processor. The limit is a third of the watchdog's timeout, so that a part can miss it once before the
+// device is reset.
 const partLimit = boot.WatchdogTimeout / 3
 
 // feedWatchdog feeds the watchdog while every part of PID 1 makes progress, and during a shutdown until its time is

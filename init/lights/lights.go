@@ -1,5 +1,5 @@
-// Package lights lets all lights of a device go on and off together, which no system that works does: it shows that
-// neither slot can be used. It chooses no light, and never gives one back. Blink is all there is.
+// Package lights blinks all lights of a device together, which a working system never does: it shows that neither slot
+// can be used. It takes every light, and never restores one. Read Blink.
 package lights
 
 import (

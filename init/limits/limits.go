@@ -1,6 +1,6 @@
-// Package limits owns how much of the resources that containers share with the system (tasks, memory, swap) all
-// containers together may use. It reads how much the kernel has of each, and writes the limits to the cgroup above all
-// containers. It never looks at a single container, and knows no service. Read limits.toml first, then Plan.
+// Package limits owns the limits of all containers together on the resources that they share with the system: tasks,
+// memory and swap. It reads how much the kernel has of each, and writes the limits to the cgroup above all containers.
+// It never looks at a single container, and knows no service. Read limits.toml first, then Plan.
 package limits
 
 import (

@@ -1,8 +1,8 @@
 // Package ocisource reads a bundle from an OCI registry: the blob of a manifest's only layer, by requests for ranges.
 //
-// It owns what a manifest may say, and which of several hosts is read. What a server may do wrong with ranges is up to
-// httpsource, logins and trust are up to registryclient. It believes the registry nothing but where the bundle is: the
-// bundle's signatures decide. Read first: Open.
+// It checks the manifest, and chooses which of several hosts is read. Package httpsource handles faults of servers with
+// ranges, package registryclient logins and trust. It believes the registry only where the bundle is: the bundle's
+// signatures decide. Read first: Open.
 package ocisource
 
 import (

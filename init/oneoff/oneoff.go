@@ -1,6 +1,6 @@
-// Package oneoff owns the first process of a container in which a person runs one command (osctl run): it waits for
-// what it did not start, reaps what has lost its parent, and ends when nothing else runs in the container. So the
-// container ends with the command, whatever has become of those who asked for it. Read Main first.
+// Package oneoff owns the first process of a container in which a person runs one command (osctl run): it starts
+// nothing, reaps processes that have lost their parent, and ends when nothing else runs in the container. So the
+// container ends with the command, even if the caller has died meanwhile. Read Main first.
 package oneoff
 
 import (

@@ -1,7 +1,7 @@
 // Package osctl owns the operator's command: what can be typed, its help, and which package answers it.
 //
 // The commands are in packages of their own, each of a few that belong together; they ask PID 1 over the control socket
-// and logd over its own, and read what the kernel tells of cgroups, processes and mounts. The only things that osctl
+// and logd over its own, and read the kernel's files about cgroups, processes and mounts. The only things that osctl
 // changes itself are config.json, the line "masked" of an owner's service file, and the mark that has a partition
 // purged. It keeps nothing and needs no configuration. Text is for people and may change; what --json prints is stable.
 // Nothing wraps: a line that is wider than the terminal is cut. Untrusted bytes are escaped. Read commands first, then

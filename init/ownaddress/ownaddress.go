@@ -1,6 +1,6 @@
-// Package ownaddress owns which addresses people reach the device by: those of its own links. The addresses of networks
-// that only containers of the device are in lead nobody to it, and neither do link-local ones. It asks the kernel at
-// each call and keeps nothing. Read Read first.
+// Package ownaddress lists the addresses by which people reach the device: those of its own links. It leaves out
+// link-local addresses and those of networks that only containers of the device are in, because nobody reaches the
+// device by them. It asks the kernel at each call and keeps nothing. Read Read first.
 package ownaddress
 
 import (

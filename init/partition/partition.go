@@ -1,7 +1,7 @@
-// Package partition attaches the partitions of the device for PID 1: it repairs a file system that is damaged, puts
-// aside or replaces one that is beyond repair, purges one that its owner has marked, and bounds what containers may
-// take of data. Where a partition cannot be attached a tmpfs stands in for it: the boot never waits and never ends
-// here. Read Attacher first.
+// Package partition attaches the partitions of the device for PID 1: it repairs a file system that is damaged, sets
+// aside or replaces one that is beyond repair, purges one that its owner has marked, and limits how much of data
+// containers may use. Where a partition cannot be attached a tmpfs stands in for it: the boot never waits and never
+// ends here. Read Attacher first.
 package partition
 
 import (

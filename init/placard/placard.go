@@ -1,6 +1,6 @@
 // Package placard owns what the screen of a device in development mode shows while nobody types there: the name of the
 // device, its addresses, version, apps, last update and problems, in letters that a person reads from across a room. It
-// is part of getty's process, and runs no other; a key ends it. It changes nothing but the terminal. Read Show first,
+// runs in getty's process and starts no other; a key ends it. It changes nothing but the terminal. Read Show first,
 // then Facts.Lines.
 package placard
 

@@ -1,6 +1,6 @@
 // Package recovery owns the program recovery of the recovery root: the system that a development image starts when
-// neither slot has a root (init/stage1). It tells a person what stage 1 found, has the bootloader boot a slot on
-// request, and as a service lets the device try again while nobody is logged in. It never writes a slot: the updater
+// neither slot has a root (init/stage1). It shows a person what stage 1 found, makes the bootloader boot a slot on
+// request, and as a service makes the device try again while nobody is logged in. It never writes a slot: the updater
 // does. Read Main, then retrier.
 package recovery
 

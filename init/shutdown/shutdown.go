@@ -1,7 +1,7 @@
 // Package shutdown takes the device down: it stops services, kills the remaining processes, writes caches to disk,
 // detaches mounts, records the end for the next boot, and switches the power off. Each phase has a limit, and so have
-// all together, so that nothing that hangs keeps a device on; each further request makes the shutdown faster. It never
-// begins a shutdown itself. Read phases first, then Shutdown.
+// all together, so that no hanging process or disk keeps a device on; each further request makes the shutdown faster.
+// It never begins a shutdown itself. Read phases first, then Shutdown.
 package shutdown
 
 import (
@@ -145,7 +145,7 @@ func (d *Shutdown) Run() {
 		d.cutPower()
 	})
 	if err := announce(d.Action); err != nil {
-		d.Log.Warn("services not told of the shutdown", "error", err)
+		d.Log.Warn("shutdown not reported to services", "error", err)
 	}
 	for _, p := range phases() {
 		d.pass(p)

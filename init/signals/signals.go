@@ -1,5 +1,5 @@
-// Package signals keeps a first process alive: it catches every signal that would end it. What a signal then does is
-// for who asked to decide. Read Catch.
+// Package signals keeps a first process alive: it catches every signal that would end it. The caller decides what a
+// signal does. Read Catch.
 package signals
 
 import (

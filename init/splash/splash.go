@@ -1,6 +1,6 @@
 // Package splash shows the owner's logo on the screen until an app draws: the applet splash, which draws once and ends.
-// PID 1 starts it as a service when the boot partition is there, devd asks for it when a driver has brought another
-// screen, and PID 1 once more when the services have ended.
+// PID 1 starts it as a service when the boot partition is attached, again when devd asks for it because a driver has
+// added another screen, and once more when the services have ended.
 //
 //	/mnt/boot/splash/resin-logo.png ──rowpng──▶ scaler ──▶ drawn ──framebuffer──▶ /dev/fb0
 //

@@ -18,7 +18,7 @@ import (
 	"resinos/services/boottime"
 )
 
-// recoveryFile is where the recovery root is kept: in memory, so that the disk may fail, or be written anew.
+// recoveryFile is where the recovery root is kept: in memory, so that the disk may fail, or be written again.
 const recoveryFile = "/" + slot.Recovery
 
 // rescue boots the recovery root that the slots of development images have: a root with little else than network and

@@ -1,8 +1,8 @@
-// Command tools is the program of all tools that a device rarely runs; the name by which it is called selects one.
-// They are one program because they share most of their libraries: the root has it as one packed file (mounts/packed),
-// and a program for each would take 1.6 times the space. With the build tag sshd it is the ssh server alone, for
-// images in which people work all day: what the other tools initialise takes 2 MB of each process. It decides nothing.
-// Read programs first.
+// Command tools is the program of all tools that a device rarely runs; the name by which it is called selects one. They
+// are one program because they share most of their libraries: the root has it as one packed file (mounts/packed), and a
+// program for each would take 1.6 times the space. With the build tag sshd it is the ssh server alone, for images in
+// which people work all day: the initialisation of the other tools takes 2 MB in each process. It decides nothing. Read
+// programs first.
 package main
 
 import (

@@ -1,8 +1,8 @@
 // Package updater owns the program that installs updates of the system, and confirms or leaves a slot on trial. As
 // "updater" it answers on the socket that PID 1 holds for it, until nobody has asked for anything for a while; as
-// "updater confirm" it judges a boot on trial; "updater boot-files" brings the boot partition to the files of the
-// version that runs. It is no part of init: PID 1 must not link its HTTP client, and a device whose engine does not
-// start must still be able to get another version. Read device, then installation.
+// "updater confirm" it judges a boot on trial; "updater boot-files" updates the boot partition to the files of the
+// running version. It is no part of init: PID 1 must not link its HTTP client, and a device whose engine does not start
+// must still be able to get another version. Read device, then installation.
 package updater
 
 import (

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AllowExec lets the calling thread, and the processes that it starts from then on, execute files below dir although
-// its file system is attached with noexec, as all that persists is. Nobody else may: the thread gets a mount namespace
-// of its own. The caller has locked its goroutine to the thread and never unlocks it, so that the namespace ends with
+// AllowExec lets the calling thread, and the processes that it starts later, execute files below dir, although
+// persistent file systems are attached with noexec. For all others noexec still holds: the thread gets a mount
+// namespace of its own. The caller has locked its goroutine to the thread and never unlocks it: the namespace ends with
 // the goroutine. It needs root.
 func AllowExec(dir string) error {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {

@@ -12,7 +12,7 @@ import (
 // Way is how a mount is detached at shutdown.
 type Way string
 
-// The ways, mildest first.
+// The ways. Only what cannot be unmounted is made read-only.
 const (
 	Unmount Way = "unmount"
 	// the root and the file system below it cannot be unmounted while PID 1 runs from them
@@ -33,8 +33,8 @@ func (d Detach) String() string { return fmt.Sprintf("%s %s type %s", d.Way, d.T
 var memoryOnly = map[string]bool{"proc": true, "sysfs": true, "devtmpfs": true, "cgroup2": true, "devpts": true,
 	"rootfs": true}
 
-// DetachOrder plans the shutdown: each mount after everything that was attached later or is below it. keep lists the
-// mounts that the root depends on, such as the slot: these and the root itself are only made read-only.
+// DetachOrder plans the shutdown: a mount follows all mounts below it, and among equals those attached later. keep
+// lists the mounts that the root depends on, such as the slot: these and the root itself are only made read-only.
 func DetachOrder(mounts []Mount, keep ...string) []Detach {
 	ordered := slices.Clone(mounts)
 	// Mount IDs are reused, so the depth of a path decides; the order in the file decides only between equals.

@@ -3,7 +3,7 @@
 //
 // The kernel counts inotify instances and watches by user, and root in a container is root here, so somebody else may
 // have used them all. A daemon that ended because of that, or missed all changes, would turn a shortage into a failure.
-// A Watch does not tell what has changed. Read Watch first.
+// A Watch does not report what has changed. Read Watch first.
 package dirwatch
 
 import (

@@ -1,5 +1,5 @@
-// Package disk owns what sysfs and partition tables say about disks and partitions: it reads block devices into typed
-// values and finds the partition with a name or UUID, and its disk.
+// Package disk reads disks and partitions from sysfs and partition tables: it turns block devices into typed values and
+// finds the partition with a name or UUID, and its disk.
 //
 // It never writes to a disk, and never looks for a partition name on a disk other than the given one. Read Partition
 // first.

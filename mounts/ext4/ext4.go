@@ -1,5 +1,5 @@
-// Package ext4 owns what we read and change of an ext4 file system without e2fsprogs: its superblock, and what the
-// kernel changes while it is mounted.
+// Package ext4 reads and changes parts of an ext4 file system without e2fsprogs: its superblock, and what the kernel
+// changes while the file system is mounted.
 //
 // If the file system is attached, the package never writes to the disk itself: the kernel does, through the journal, so
 // that a power cut leaves the old or the new state. If it is not attached, Restore repairs the superblock. Read Super

@@ -1,6 +1,6 @@
-// Package fat owns what we read of a FAT file system without the kernel: its files, how full it is, and whether two of
-// its files share blocks. It reads what a power cut has left in the same way as Linux' vfat: by the first table,
-// whatever the second contains.
+// Package fat reads a FAT file system without the kernel: its files, how full it is, and whether two of its files share
+// blocks. It reads what a power cut has left in the same way as Linux' vfat: by the first table, whatever the second
+// contains.
 //
 // FAT stores the place of a file in its directory entry. A power cut between two sectors of a directory can therefore
 // leave a renamed file under both names. Removing or replacing either name then frees the blocks of both. The kernel

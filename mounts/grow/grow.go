@@ -90,7 +90,7 @@ func (d *Device) tellKernel(f *os.File, table gpt.Table, repair gpt.Repair, data
 			return nil // the kernel knows a larger partition: it read a newer table than we did
 		}
 		if err := resize(f, e.Number, start, length); err != nil {
-			return fmt.Errorf("tell the kernel that %s has %v: %w; it reads the size at the next boot", data.Device,
+			return fmt.Errorf("resize %s to %v in the kernel: %w; it reads the size at the next boot", data.Device,
 				length, err)
 		}
 		d.Log.Info("partition grown", "partition", data.Device, "size", int64(length))

@@ -1,6 +1,6 @@
-// Package testenv is for tests only: what they need of the machine they run on. A test that lacks something names it
-// and is skipped, or fails if the variable CI is set, because everything is installed there. The package is in mounts
-// because every layer may import that. It never runs on a device. Read Lacking first.
+// Package testenv is for tests only: it checks that the host has what a test needs. A test that lacks something names
+// it and is skipped, or fails if the variable CI is set, because everything is installed there. The package is in
+// mounts because every layer may import that. It never runs on a device. Read Lacking first.
 package testenv
 
 import (

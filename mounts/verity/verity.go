@@ -6,8 +6,8 @@
 //	data blocks | top level, one block | ... | lowest level: a SHA-256 of each data block
 //
 // All blocks have 4096 bytes. A block of a level has the digests of 128 blocks of the level below, and zeros behind the
-// last one. There is no salt and no header: what is needed to check is in Root, which has to come from where it can be
-// trusted. The package never decides whether a device boots a root that has no tree. Read Root first.
+// last one. There is no salt and no header: Root has all that a check needs, and has to come from a trusted place. The
+// package never decides whether a device boots a root that has no tree. Read Root first.
 package verity
 
 import (

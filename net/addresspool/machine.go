@@ -1,8 +1,8 @@
-// Package addresspool owns the decisions of a DHCP server for one shared link: who gets which address for how long, and
-// what a client is answered.
+// Package addresspool owns the decisions of a DHCP server for one shared link: which client gets which address for how
+// long, and what the answer to a client is.
 //
-// It is pure: it opens no socket, reads no clock and writes no file. All times are counted from kernel start. Whoever
-// is on the link may send anything, so that every table here has a limit.
+// It is pure: it opens no socket, reads no clock and writes no file. All times are counted from kernel start. Any
+// station on the link may send anything, so every table here has a limit.
 //
 // Read first: Machine.
 package addresspool

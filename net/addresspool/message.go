@@ -63,7 +63,7 @@ func (m *Machine) reply(kind dhcpv4.MessageType, hw Hardware, q *dhcpv4.DHCPv4, 
 	return Action{Verb: Send, Message: r, To: to, Client: hw}
 }
 
-// refuse has the client begin anew.
+// refuse has the client begin again.
 func (m *Machine) refuse(hw Hardware, q *dhcpv4.DHCPv4) Action {
 	return Action{Verb: Send, Message: m.base(dhcpv4.MessageTypeNak, q), To: everybody, Client: hw}
 }

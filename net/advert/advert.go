@@ -1,7 +1,7 @@
-// Package advert owns router advertisements (RFC 4861): what the device says as the IPv6 router of a shared link, and
-// the settings of the kernel that make it a router without making its other links less than hosts.
+// Package advert owns router advertisements (RFC 4861): their content, which the device sends as the IPv6 router of a
+// shared link, and the settings of the kernel that make it a router there while its other links remain those of a host.
 //
-// It never sets an address or a route (netd does) and gives no address out: guests make theirs from the prefix. Read
+// It never sets an address or a route (netd does) and assigns no address: guests form theirs from the prefix. Read
 // first: Router, then Server.
 package advert
 

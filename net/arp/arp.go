@@ -1,7 +1,6 @@
-// Package arp owns the question of RFC 5227: which station on this link has an address? It sends the question and
-// receives the answers.
+// Package arp asks which station on a link has an address (RFC 5227): it sends the question and receives the answers.
 //
-// It never decides what follows (lease does). Read first: Socket.
+// It never decides what follows from them (lease does). Read first: Socket.
 package arp
 
 import (

@@ -131,7 +131,7 @@ func (s *Static) hardware(p profile.Profile, l link.Link) {
 	switch {
 	case p.Ethernet != nil:
 		s.clone(p, string(p.Ethernet.ClonedMAC), l)
-	case p.WiFi != nil && p.WiFi.ClonedMAC != "random": // that is made anew for each connection (net/wifi)
+	case p.WiFi != nil && p.WiFi.ClonedMAC != "random": // that is new for each connection (net/wifi)
 		s.clone(p, string(p.WiFi.ClonedMAC), l)
 	}
 }

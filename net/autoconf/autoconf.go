@@ -1,6 +1,7 @@
-// Package autoconf owns what IPv6 routers give one link beside addresses and routes, which the kernel takes from them
-// itself: name servers and search domains with their lifetimes, a DHCPv6 server if the routers say that there is one,
-// and the prefixes that one delegates, which is asked for them whatever the routers say (RFC 7084, WPD-4).
+// Package autoconf owns what one link gets from IPv6 routers, except addresses and routes, which the kernel sets
+// itself: name servers and search domains with their lifetimes, what a DHCPv6 server gives if the routers announce one,
+// and the prefixes that such a server delegates. Such a server is asked for prefixes whatever the routers announce (RFC
+// 7084, WPD-4).
 //
 // It reads no packet (ndwatch and dhcp6 do). Read first: Config, then Source.
 package autoconf

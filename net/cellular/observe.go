@@ -1,7 +1,8 @@
-// Package cellular decides what a modem is to do: it reads what ModemManager says of modems, SIMs and bearers into
+// Package cellular decides what a modem is to do: it turns ModemManager's reports of modems, SIMs and bearers into
 // values, and plans the next step of each. It is pure; net/modem carries the steps out.
 //
-// All that ModemManager says is untrusted: what has another type, or is missing, counts as not known. Read first: Plan.
+// All input from ModemManager is untrusted: a value that is missing or has another type counts as not known. Read
+// first: Plan.
 package cellular
 
 import (

@@ -1,5 +1,5 @@
-// Package clientidentity owns how a DHCP client presents itself to servers because of a key file: its identifier, the
-// vendor class, its full name, and which servers it refuses. It is pure. Read Identity first.
+// Package clientidentity owns the identity that a key file gives a DHCP client: its identifier, the vendor class, its
+// full name, and which servers it refuses. It is pure. Read Identity first.
 package clientidentity
 
 import (

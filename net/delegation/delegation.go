@@ -1,8 +1,8 @@
-// Package delegation owns what becomes of prefixes that DHCPv6 servers delegate to the device: which of them counts,
-// and which network of 64 bits each shared link gets of it.
+// Package delegation distributes the prefixes that DHCPv6 servers delegate to the device: it chooses the prefix that
+// counts, and the network of 64 bits that each shared link gets of it.
 //
-// It asks no server (dhcp6 does) and tells no guest (advert does). Plan is pure. What a restart and a reboot must not
-// lose is in two files: the next netd goes on with the same networks, and the next boot asks for the same prefix.
+// It asks no server (dhcp6 does) and informs no guest (advert does). Plan is pure. Two files keep what a restart and a
+// reboot must not lose: the next netd continues with the same networks, and the next boot asks for the same prefix.
 //
 // Read first: Uplink, then Best and Plan, then Set.
 package delegation

@@ -191,7 +191,7 @@ func (m *Machine) Timer(now time.Duration) Result {
 	return m.send(now)
 }
 
-// expire drops what has ended, and starts anew if nothing is left.
+// expire drops what has ended, and starts again if nothing is left.
 func (m *Machine) expire(now time.Duration) Result {
 	m.held = m.held.without(now)
 	if m.held.Ends() != 0 {

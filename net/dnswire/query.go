@@ -1,9 +1,9 @@
-// Package dnswire holds what a forwarder and mDNS need beyond golang.org/x/net/dns/dnsmessage, which reads and writes
-// the messages (RFC 1035): which query gets an answer, which reply is one to a query of ours, how long it is kept, and
-// what a client gets of it.
+// Package dnswire adds what a forwarder and mDNS need to golang.org/x/net/dns/dnsmessage, which reads and writes the
+// messages (RFC 1035): it decides which query gets an answer, which reply belongs to a query of ours, how long a reply
+// is kept, and what part of it a client gets.
 //
-// Records pass as they are, whether their types are known or not; only names that may be compressed are read. All of it
-// is pure, and all bytes that it reads may be hostile.
+// Records are passed on unchanged, whether their types are known or not; only names that may be compressed are read.
+// The package is pure, and all bytes that it reads may be hostile.
 //
 // Read first: ParseQuery, then ParseReply.
 package dnswire

@@ -1,4 +1,4 @@
-// Package inforce owns which key files are in force: it reads their directory, decides with assignment which link
+// Package inforce decides which key files are in force: it reads their directory, decides with assignment which link
 // has which profile, and remembers what a person brought up or took down.
 //
 // It changes no link: netd does. Read first: Set.
@@ -83,7 +83,7 @@ func (s *Set) Load() bool {
 	return true
 }
 
-// Assign decides anew which profile each link has.
+// Assign decides again which profile each link has.
 func (s *Set) Assign(links []link.Link) {
 	state := assignment.State{Links: links, Held: map[int]string{}, Down: s.Down, Up: s.up(), CommandLine: s.commands,
 		Joined: s.Joined, Tunnels: s.Tunnels, Bearers: s.Bearers}

@@ -1,5 +1,5 @@
-// Package keydir owns the directory of key files: which of its files are read, and what each is worth. A file that has
-// become wrong keeps the profile that it had, so that a typing error costs nobody the link.
+// Package keydir reads the directory of key files: it chooses the files that are read, and judges each. A file that has
+// become wrong keeps the profile that it had, so that a typing error never takes a link down.
 //
 // It never writes. Read first: Directory.
 package keydir

@@ -188,7 +188,7 @@ func TestEverythingIsClaimed(t *testing.T) {
 	if took := b.now - began; declined != maxDeclines || took < (maxDeclines-1)*declineWait {
 		t.Errorf("%d addresses were declined in %s", declined, took)
 	}
-	// In another network it is looked at anew.
+	// In another network it is checked again.
 	b.step(NoCarrier)
 	b.step(Carrier)
 	if _, on := b.m.Checking(); !on {

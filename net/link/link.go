@@ -1,4 +1,4 @@
-// Package link owns what the kernel knows about network links: which links exist, the kind of each, their addresses and
+// Package link owns the kernel's state of network links: which links exist, the kind of each, their addresses and
 // routes, and the steps that turn the actual state into the wanted one.
 //
 // It never decides what is wanted (netd does, from profiles and leases), never changes a link that no profile claims,

@@ -1,5 +1,5 @@
-// Package linksource defines what gives a link its addresses, routes and name servers, as a DHCP client or a key file
-// does. netd runs the sources of each link that it claims, all in one goroutine.
+// Package linksource defines the source, which gives a link its addresses, routes and name servers: a DHCP client or a
+// key file, for example. netd runs the sources of each link that it claims, all in one goroutine.
 package linksource
 
 import (

@@ -1,5 +1,5 @@
-// Package linkwatch owns the kernel's messages about links and addresses: it says which link to look at, and nothing
-// else about it. Read first: Watcher.
+// Package linkwatch receives the kernel's messages about links and addresses: it reports which link has changed, and
+// nothing else. Read first: Watcher.
 package linkwatch
 
 import (

@@ -1,8 +1,8 @@
 // Package mdns answers for <hostname>.local on the links of the device, announces its services there (RFC 6762, 6763),
 // and asks for the names of others.
 //
-// What to send is decided by Machine, which has no sockets. It never answers on links of containers, and believes
-// nobody who is not on the link.
+// What to send is decided by Machine, which has no sockets. It never answers on links of containers, and ignores
+// messages from outside the link.
 //
 // Read first: Config, then Machine.
 package mdns

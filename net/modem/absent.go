@@ -8,15 +8,15 @@ import (
 	"resinos/net/modemports"
 )
 
-// absent finds the modems whose ports ModemManager has to be told of anew. It gives a modem up that has not answered
+// absent finds the modems whose ports ModemManager has to be told of again. It gives a modem up that has not answered
 // ten commands, or not when its ports were announced, and does not look at them again by itself. Modems are named by
 // their hardware, as modemports has it.
-type absent map[string]time.Time // when the ports are announced anew, if no modem has them then
+type absent map[string]time.Time // when the ports are announced again, if no modem has them then
 
 // patience is how long ModemManager may look at the ports of a modem before it is told of them again.
 const patience = 5 * time.Minute
 
-// again returns which hardware is to be announced anew, sorted: at once when its modem has gone, and then, as without
+// again returns which hardware is to be announced again, sorted: at once when its modem has gone, and then, as without
 // any modem so far, after each patience. announced has all ports that are there.
 func (a absent) again(now time.Time, announced map[modemports.Port]bool, modems []cellular.Modem) []string {
 	alive := map[string]bool{}

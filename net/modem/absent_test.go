@@ -9,8 +9,8 @@ import (
 	"resinos/net/modemports"
 )
 
-// A modem that ModemManager has given up is announced anew at once, then after each patience; one that it has not found
-// after a patience; never one that it has, whose further ports it has no use for.
+// A modem that ModemManager has given up is announced again at once, then after each patience; one that it has not
+// found after a patience; never one that it has, whose further ports it has no use for.
 func TestAbsent(t *testing.T) {
 	ports := map[modemports.Port]bool{
 		{Subsystem: "tty", Name: "ttyUSB0", Device: "/sys/a"}: true,

@@ -218,7 +218,7 @@ func (d *driver) announce(ctx context.Context) {
 	d.ports = there
 }
 
-// again announces the ports of modems anew, as if they had been pulled out and plugged in.
+// again announces the ports of modems once more, as if they had been pulled out and plugged in.
 func (d *driver) again(ctx context.Context, hardware []string) {
 	for _, device := range hardware {
 		d.log.Warn("modem not known to ModemManager", "path", device)

@@ -1,7 +1,7 @@
 // Package modembus is the message bus that ModemManager connects to, with a single peer: the process that runs it. It
-// answers what a bus daemon and PolicyKit would be asked, so that a device needs neither.
+// answers the calls that ModemManager makes to a bus daemon and to PolicyKit, so that a device needs neither.
 //
-// All that ModemManager sends is untrusted: it holds what modems and networks have said. Read first: Conn.
+// All input from ModemManager is untrusted: it contains what modems and networks have sent. Read first: Conn.
 package modembus
 
 import (

@@ -1,5 +1,5 @@
-// Package modems connects netd with the program modem: it says which profiles modems are wanted for, while a modem is
-// there, and brings what became of them into the goroutine of netd. It decides nothing about modems: net/cellular does.
+// Package modems connects netd with the program modem: while a modem is there, it passes the profiles that want one to
+// the program, and passes the results to the goroutine of netd. It decides nothing about modems: net/cellular does.
 // While no key file asks for a modem, it costs one goroutine that sleeps. Read Set first.
 package modems
 

@@ -1,5 +1,6 @@
-// Package modemstate defines what netd and the program modem tell each other, each through one file in a directory that
-// only root can enter: netd what it wants of modems, the program what became of it. Read first: Wanted and Modem.
+// Package modemstate defines the two files through which netd and the program modem inform each other, in a directory
+// that only root can enter: netd writes what it wants of modems, the program writes the results. Read first: Wanted and
+// Modem.
 package modemstate
 
 import (

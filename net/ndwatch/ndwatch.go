@@ -1,8 +1,8 @@
-// Package ndwatch owns the kernel's messages about what IPv6 routers say on a link: name servers and search domains
-// (RFC 8106), and whether there is a DHCPv6 server. The kernel reads the router advertisements itself and passes on
-// what it does not use.
+// Package ndwatch receives the kernel's messages about the advertisements of IPv6 routers on a link: name servers and
+// search domains (RFC 8106), and whether there is a DHCPv6 server. The kernel reads the router advertisements itself
+// and passes on what it does not use.
 //
-// What comes from the link may be hostile: what is read of one message is bounded. Read first: Event.
+// The advertisements may be hostile: the package reads a bounded part of each message. Read first: Event.
 package ndwatch
 
 import (

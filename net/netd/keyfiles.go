@@ -72,7 +72,7 @@ func (d *daemon) ensureLinks() {
 	d.tunnels.Want(assignment.Tunnels(wanted))
 }
 
-// assign decides anew which profile each link has.
+// assign decides again which profile each link has.
 func (d *daemon) assign() {
 	d.vpns.Drive()
 	if len(d.files.Entries) == 0 {

@@ -222,7 +222,7 @@ func TestTunnel(t *testing.T) {
 		}
 	}
 
-	// netd ends and begins anew: the process is the same.
+	// netd ends and starts again: the process is the same.
 	count := len(started.processes)
 	d.stop()
 	if got := linktest.Addresses(t, link); !slices.Equal(got, []string{"10.77.0.10/24"}) {
@@ -318,7 +318,7 @@ func TestVPNServer(t *testing.T) {
 	d.eventually("the client gets in", func() bool { return joined() == 1 })
 	d.eventually("a packet gets to the client and back", func() bool { return pings("10.8.0.2") })
 
-	// A second client: the first one is in again soon, because the server says that it begins anew.
+	// A second client: the first one is in again soon, because the server says that it starts again.
 	change("add", "phone")
 	d.eventually("the client gets in again", func() bool { return joined() == 2 })
 

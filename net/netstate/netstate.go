@@ -1,5 +1,5 @@
-// Package netstate defines what netd tells others of the links that it configures: those that share links, run hooks or
-// filter packets follow it. It holds values only. Read first: State.
+// Package netstate defines the state that netd publishes of the links that it configures. Shared links, hooks and the
+// packet filter follow it. It holds values only. Read first: State.
 package netstate
 
 import (

@@ -1,5 +1,5 @@
-// Package netstatus describes to osctl what the kernel has: a link with its addresses, its routes and its peers, and
-// the owner's rules of the packet filter. What netd wants of a link, and why, is netd's part. Read Link first.
+// Package netstatus describes the state of the kernel to osctl: a link with its addresses, its routes and its peers,
+// and the owner's rules of the packet filter. What netd wants of a link, and why, is netd's part. Read Link first.
 package netstatus
 
 import (

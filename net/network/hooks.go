@@ -89,7 +89,7 @@ func loadRules(ctx context.Context, log *slog.Logger) (wait func()) {
 	return beside.Wait
 }
 
-// watchRules loads the rules each time that the directory changes. It returns nil when the watch has to begin anew,
+// watchRules loads the rules each time that the directory changes. It returns nil when the watch has to begin again,
 // because the directory has come or gone.
 func watchRules(ctx context.Context, dir string, log *slog.Logger) error {
 	const mask = unix.IN_CLOSE_WRITE | unix.IN_MOVE | unix.IN_CREATE | unix.IN_DELETE | unix.IN_ATTRIB

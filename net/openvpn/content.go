@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// pemOf reads certificates and keys, and writes them anew: what stands around them does not reach openvpn.
+// pemOf reads certificates and keys, and writes them again: what stands around them does not reach openvpn.
 func pemOf(text []byte) (string, error) {
 	var out strings.Builder
 	for {
@@ -59,7 +59,7 @@ const (
 	staticBytes = 256
 )
 
-// staticKey reads a key that both ends have, and writes it anew.
+// staticKey reads a key that both ends have, and writes it again.
 func staticKey(text []byte) (string, error) {
 	_, inner, begins := strings.Cut(string(text), staticBegin)
 	inner, _, ends := strings.Cut(inner, staticEnd)

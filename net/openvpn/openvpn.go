@@ -1,10 +1,10 @@
-// Package openvpn owns what openvpn is told and what it says: it turns a profile of NetworkManager or a file .ovpn into
-// a configuration of ours, reads the lines of openvpn's management socket, and turns what a server pushes into the
-// settings of a link.
+// Package openvpn owns the configuration and the messages of openvpn: it turns a profile of NetworkManager or a file
+// .ovpn into a configuration of ours, reads the lines of openvpn's management socket, and turns what a server pushes
+// into the settings of a link.
 //
 // It is pure: it opens no socket and starts nothing (net/vpn does). No byte of an owner reaches openvpn unchecked: each
 // directive is in the table of those that are allowed, each of its words is quoted, and keys and certificates are read
-// and written anew. Directives that run a program, or name a file that openvpn would read or write, are refused.
+// and written again. Directives that run a program, or name a file that openvpn would read or write, are refused.
 //
 // Read first: For, then Parse.
 package openvpn

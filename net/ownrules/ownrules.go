@@ -1,9 +1,9 @@
 // Package ownrules owns the owner's rules of the packet filter: the files *.nft in a directory, each of which Debian's
-// nft loads in one transaction. A file that is wrong is refused whole; what a removed file made is removed, and nothing
-// else.
+// nft loads in one transaction. A file that is wrong is refused whole; what a removed file created is removed, and
+// nothing else.
 //
-// What a file makes is found out in an empty network namespace, where nft loads the file first: there a file that
-// touches what it has not made fails, before it touches anything. Read first: Loader, then plan.
+// nft loads each file in an empty network namespace first, which shows what the file creates. A file that touches
+// anything else fails there, before it has any effect on the device. Read first: Loader, then plan.
 package ownrules
 
 import (

@@ -1,5 +1,5 @@
-// Package profilecheck owns the judgement whether a profile can work, which is that of NetworkManager: Read reads a key
-// file, refuses what NetworkManager refuses, and adds what NetworkManager adds by itself.
+// Package profilecheck judges whether a profile can work, as NetworkManager does: Read reads a key file, refuses what
+// NetworkManager refuses, and adds what NetworkManager adds by itself.
 //
 // It is pure. The tests ask NetworkManager's own library about every file of testdata.
 //

@@ -119,7 +119,7 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// TestAsker: questions of several clients share a connection; one that has ended is made anew; silence ends.
+// TestAsker: questions of several clients share a connection; one that has ended is replaced; silence ends.
 func TestAsker(t *testing.T) {
 	made := make(chan *net.TCPConn, 10)
 	a := &asker{dial: func(context.Context) (net.Conn, error) {

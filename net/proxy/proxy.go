@@ -1,6 +1,6 @@
-// Package proxy owns what leads a device through the owner's proxy server: the table of the packet filter that
-// redirects connections to the service (Plan), the service that carries them to the server, and the answers to name
-// questions.
+// Package proxy leads the connections of a device through the owner's proxy server. It owns the table of the packet
+// filter that redirects connections to the service (Plan), the service that carries them to the server, and the answers
+// to name questions.
 //
 // It starts only where redsocks.conf is, and never touches tables of others. The proxy server may be down, silent or
 // hostile: what it can do is bounded in time and memory, and everything is tried again with the next connection.

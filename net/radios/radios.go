@@ -1,5 +1,5 @@
-// Package radios connects netd with the driver of the radios: it tells the driver what the key files ask, and brings
-// what became of it into the goroutine of netd. It decides nothing: assignment and net/wifi do. Read Set first.
+// Package radios connects netd with the driver of the radios: it passes the wishes of the key files to the driver, and
+// the results to the goroutine of netd. It decides nothing: assignment and net/wifi do. Read Set first.
 package radios
 
 import (

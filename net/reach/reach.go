@@ -1,5 +1,5 @@
-// Package reach owns the question how far each uplink gets: whether the internet answers through it, a captive portal
-// answers instead, only the gateway does, or nobody. From the answers follows which uplinks lose their priority.
+// Package reach finds out how far connections through each uplink get: whether the internet answers, a captive portal
+// instead, only the gateway, or nobody. The answers decide which uplinks lose their priority.
 //
 // Machine and Penalised decide and are pure; Probe asks; Set holds the machine of every uplink for netd. The package
 // changes no route and no address (netd does), and asks nobody while there is nothing to decide: the first question of

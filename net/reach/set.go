@@ -116,7 +116,7 @@ func (s *Set) Retarget(now time.Duration, t Target) bool {
 	return !maps.Equal(before, s.Penalised())
 }
 
-// Update takes what uplinks there are now. One that has come to another network begins anew. It returns whether a link
+// Update takes what uplinks there are now. One that has come to another network begins again. It returns whether a link
 // has lost its priority or has got it back.
 func (s *Set) Update(now time.Duration, uplinks []Uplink) bool {
 	before, old := s.Penalised(), s.links

@@ -1,6 +1,5 @@
 // Package resolv owns the content of /run/resinos/resolv.conf: the name servers and search domains of a device,
-// computed from those of each link. It defines Source, by which the parts of netd tell each other the servers of a
-// link.
+// computed from those of each link. It defines Source, with which the parts of netd pass on the servers of a link.
 //
 // It never asks a name server and never decides what a link gets.
 //

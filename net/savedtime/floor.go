@@ -1,6 +1,5 @@
-// Package savedtime owns the time at which a device begins before it knows the right time: the saved time, which
-// outlives the boot, and the choice between it, the build time and the hardware clock. It never sets a clock. Read
-// Floor first.
+// Package savedtime owns the time that a device uses until it knows the right time: the saved time, which outlives the
+// boot, and the choice between it, the build time and the hardware clock. It never sets a clock. Read Floor first.
 package savedtime
 
 import (

@@ -1,5 +1,5 @@
-// Package selfsigned makes certificates that nobody but their own key has signed, for peers that know each other by the
-// digest of their certificates. It links crypto/x509, which netd must not: the packed tools link it anyway.
+// Package selfsigned creates certificates that are signed by their own key only, for peers that know each other by the
+// digest of their certificates. It links crypto/x509, which netd must not link; the packed tools link it anyway.
 //
 // It keeps nothing. Read first: New.
 package selfsigned

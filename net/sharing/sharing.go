@@ -1,8 +1,8 @@
-// Package sharing owns what a link with method=shared does for others: it gives out addresses (addresspool decides),
-// answers their name questions, and has the kernel forward their packets with the device's own address as source.
+// Package sharing serves the guests of a link with method=shared: it gives out addresses (addresspool decides), answers
+// the guests' name questions, and has the kernel forward their packets with the device's own address as source.
 //
-// It never configures the link: the address is that of the profile. What it has done stays when the process ends, so
-// that clients keep their way out while netd is started again.
+// It never configures the link: the address is that of the profile. Its settings in the kernel stay when the process
+// ends, so that guests keep their way out while netd restarts.
 //
 // Read first: Router, then plan.
 package sharing
@@ -29,7 +29,7 @@ import (
 )
 
 // Link is one shared link. If its name, index, hardware address or one of its own networks changes, its servers begin
-// anew.
+// again.
 type Link struct {
 	Name      string
 	Index     int

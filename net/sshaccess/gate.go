@@ -1,6 +1,6 @@
-// Package sshaccess owns who may log in over ssh. It tells the process of a connection whether the client needs a key,
-// whether its key is listed, and whether the client has proved that it has the key. Before the login, only this package
-// signs with the host key.
+// Package sshaccess decides who may log in over ssh. It informs the process of a connection whether the client needs a
+// key, whether its key is listed, and whether the client has proved that it has the key. Before the login, only this
+// package signs with the host key.
 //
 // The process that asks is in contact with strangers, so the package believes nothing that it can verify itself. For
 // ed25519 keys it verifies the client's signature over the session that it signed itself, so that whoever takes over

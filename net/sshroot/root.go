@@ -1,4 +1,4 @@
-// Package sshroot owns what root does for one ssh connection after the login: it starts shells, commands and the file
+// Package sshroot does root's part of one ssh connection after the login: it starts shells, commands and the file
 // server, opens terminals, ports and the agent's socket, and signs with the host key when the keys of the connection
 // are renewed. It passes each as a descriptor to the process of the connection and copies no bytes itself. It never
 // speaks with the client.

@@ -65,7 +65,8 @@ func (k *Kernel) arm() error {
 	if err != nil {
 		return err
 	}
-	late := unix.ItimerSpec{Value: unix.Timespec{Sec: 1 << 33}} // far enough for Horizon, and not beyond KTIME_SEC_MAX
+	// beyond savedtime.Horizon, and below the kernel's KTIME_SEC_MAX
+	late := unix.ItimerSpec{Value: unix.Timespec{Sec: 1 << 33}}
 	var fault error
 	err = raw.Control(func(fd uintptr) {
 		fault = unix.TimerfdSettime(int(fd), unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, &late, nil)

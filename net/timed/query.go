@@ -29,7 +29,7 @@ type Answer struct {
 	Fault  string // what went wrong
 }
 
-// Ask asks one server once. raw is the clock that the sample is measured with. It ends early with ctx.
+// Ask asks one server once, and returns early if ctx ends. raw is the clock that measures the sample.
 func Ask(ctx context.Context, server netip.AddrPort, raw func() time.Time) Answer {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -35,7 +35,7 @@ type Config struct {
 	Servers func() string // returns the owner's servers as in config.json, "name name ..."; nil: none
 	Changed <-chan struct{}
 	Leases  <-chan lease.Lease // receives each new lease; nil: none
-	Status  string             // the file of clock.Status; empty: none is written
+	Status  string             // the file of clockstatus.Status; empty: none is written
 	Synced  string             // the file that exists while the clock is synchronised; empty: none
 	Saved   string             // the file of the saved time; empty: it is not saved
 	Log     *slog.Logger       // nil: nothing is logged
@@ -44,7 +44,7 @@ type Config struct {
 	Port     uint16                                                         // of the servers; 0: 123
 	Lookup   func(context.Context, string) ([]netip.Addr, error)            // nil: Lookup
 	Ask      func(context.Context, netip.AddrPort, func() time.Time) Answer // nil: Ask
-	Save     func(path string, now time.Time) error                         // nil: clock.Save
+	Save     func(path string, now time.Time) error                         // nil: savedtime.Save
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -73,8 +73,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, err
 }
 
-// leasePatience is how long the first question waits for a lease: without one it is asked in vain, and during the boot
-// other work needs the processor. In a network without DHCP it is asked then.
+// leasePatience is how long the first question waits for a lease: without a lease no server can be reached, and during
+// the boot other work needs the processor. Without DHCP the first question is asked after this time.
 const leasePatience = 5 * time.Second
 
 // saveLook is how often a clock that no server corrects is compared with the saved time.
@@ -112,7 +112,7 @@ type daemon struct {
 	done     chan func() []clock.Action // news for the machine from the questions in progress
 	baseline time.Duration              // the system clock minus the time since the kernel started, as we left it
 	start    *clockstatus.Start
-	began    uint64 // clock.ProcessStart of this process
+	began    uint64 // clockstatus.ProcessStart of this process
 	synced   bool   // as Synced says
 	unsaved  bool   // saving failed, and that was logged
 	saving   bool   // the disk has not answered yet
@@ -273,13 +273,13 @@ func (d *daemon) wasSet(ctx context.Context) {
 	d.baseline = d.lead()
 	if by := d.baseline - was; by.Abs() > leastSet {
 		d.act(ctx, d.machine.Jumped(d.cfg.Clock.Read(), by))
-		// at once, not after the round that begins now: meanwhile nobody must read that the clock is synchronised
+		// at once: while the next round runs, nobody may read that the clock is synchronised
 		d.publish()
 	}
 }
 
-// save saves the time if that is due. It waits for a disk, so it runs in a goroutine: netd waits until its leases are
-// received.
+// save saves the time if that is due. It writes in a goroutine because a disk may hang: netd blocks until timed has
+// received its lease.
 func (d *daemon) save(ctx context.Context) {
 	if d.cfg.Saved == "" {
 		return

@@ -316,8 +316,7 @@ func TestChrony(t *testing.T) {
 	}
 }
 
-// A server that is itself without a clock, one that does not want us, one that speaks nonsense: none counts, each is
-// told apart.
+// A server without a clock, one that refuses, one that sends nonsense: none counts, and each is reported separately.
 func TestBadServers(t *testing.T) {
 	if !isolated(t) {
 		return

@@ -1,6 +1,6 @@
-// Package upstream owns how a connection is made through a proxy server: SOCKS5, SOCKS4 and HTTP CONNECT. It reads no
-// more of a server's answer than it needs, within a bound, and no error of it holds a login or a password. It decides
-// nothing about retries, and passes no data. Read first: Dialer.
+// Package upstream makes connections through a proxy server: SOCKS5, SOCKS4 and HTTP CONNECT. It reads no more of a
+// server's answer than it needs, within a bound, and no error of it holds a login or a password. It decides nothing
+// about retries, and passes no data. Read first: Dialer.
 package upstream
 
 import (

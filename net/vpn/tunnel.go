@@ -306,7 +306,7 @@ func (t *tunnel) speak(ctx context.Context, conn net.Conn) (connected bool) {
 			timer.Reset(silentLimit / 4)
 			if t.state.Tunnel.Named && !t.lost.IsZero() && time.Since(t.lost) >= silentLimit {
 				const why = "its server is looked up outside of the tunnel"
-				t.log.Info("vpn begins anew", "file", t.entry.File, "reason", why)
+				t.log.Info("vpn begins again", "file", t.entry.File, "reason", why)
 				t.send(conn, "signal SIGTERM")
 			}
 		}

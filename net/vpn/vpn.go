@@ -1,5 +1,6 @@
 // Package vpn owns the tunnels of openvpn: it has PID 1 start one openvpn for each profile that is in force, speaks
-// with it over its management socket, starts another one when it has ended, and says in words what each tunnel does.
+// with it over its management socket, starts another one when it has ended, and describes the state of each tunnel in
+// words.
 //
 // It gives no link an address: netd does, from the profile as openvpn.Merge returns it. It never starts a process
 // itself: each connection to PID 1's socket of the service vpn is one openvpn, which reads its configuration from it. A

@@ -47,7 +47,7 @@ func readPeers(path string, fresh bool) (wireguardserver.Server, error) {
 	}
 	server, err := wireguardserver.Read(path, text)
 	if err != nil {
-		err = fmt.Errorf("%w; mend the file, or begin anew: osctl net wireguard-server off", err)
+		err = fmt.Errorf("%w; mend the file, or begin again: osctl net wireguard-server off", err)
 	}
 	return server, err
 }

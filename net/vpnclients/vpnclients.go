@@ -1,10 +1,9 @@
 // Package vpnclients owns the programs vpn-server and wireguard-server, by which osctl makes the device a server of
-// openvpn or wireguard and adds and removes those who come to it: they make keys and certificates and replace the key
-// file, under a lock. They are packed tools
-// (init/tools), because netd, which runs all the time, must not contain what makes keys, and osctl, part of PID 1's
-// binary, has no room for it.
+// openvpn or wireguard and adds and removes its clients: they create keys and certificates and replace the key file,
+// under a lock. They are packed tools (init/tools), because netd, which runs all the time, must not contain the code
+// that creates keys, and osctl, part of PID 1's binary, has no space for it.
 //
-// It never tells anybody what it did: netd watches the directory. Read Main first, then Change and ChangePeers.
+// They report a change to nobody: netd watches the directory. Read Main first, then Change and ChangePeers.
 package vpnclients
 
 import (
@@ -65,7 +64,7 @@ func Change(dir, endpoint string, args ...string) (profile string, err error) {
 		server, there, err := read(path)
 		switch {
 		case err != nil:
-			return "", "", fmt.Errorf("%w; mend the file, or begin anew: osctl net vpn-server off", err)
+			return "", "", fmt.Errorf("%w; mend the file, or begin again: osctl net vpn-server off", err)
 		case verb == "remove" && !there:
 			return "", "", errNone
 		case verb == "remove" && server.Clients[name] == "":

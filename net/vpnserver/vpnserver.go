@@ -1,6 +1,6 @@
-// Package vpnserver owns the device as a server of openvpn: the key file that describes it, what openvpn is told
-// because of it, and the profile .ovpn of each client. Server and clients know each other by their certificates alone:
-// nobody signs any, and a client that is not in the file any more does not get in.
+// Package vpnserver owns the settings of the device as a server of openvpn: its key file, the configuration of openvpn
+// that follows from it, and the profile .ovpn of each client. Server and clients know each other by their certificates
+// alone: nobody signs any, and a client that is not in the file any more does not get in.
 //
 // It is pure: keys and certificates are made elsewhere (net/vpnclients). Read first: Server.
 package vpnserver

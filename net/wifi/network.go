@@ -1,5 +1,5 @@
-// Package wifi owns what a device does with its radios: it turns the profiles of a radio into networks of
-// wpa_supplicant, has the service wifi run only while somebody needs it, and reads what became of each radio.
+// Package wifi drives the radios of a device: it turns the profiles of a radio into networks of wpa_supplicant, lets
+// the service wifi run only while it is needed, and reads the state of each radio.
 //
 // It never gives a link addresses (netd does), and never starts a process: a file that it writes makes PID 1 start the
 // service. No password is in a text that it returns or logs.

@@ -1,6 +1,6 @@
-// Package wireguard owns what the kernel's wireguard links know: the private key, the port, and the peers with their
-// keys, networks and endpoints. Plan compares what profiles ask for with what the kernel has; a Keeper carries that
-// out, and keeps looking up the peers that are given by name.
+// Package wireguard owns the settings of the kernel's wireguard links: the private key, the port, and the peers with
+// their keys, networks and endpoints. Plan compares what profiles ask for with what the kernel has; a Keeper carries
+// that out, and keeps looking up the peers that are given by name.
 //
 // It creates no link (ownlink does) and sets no route. No step and no log line of it holds a secret.
 //

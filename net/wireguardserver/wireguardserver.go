@@ -1,6 +1,6 @@
-// Package wireguardserver owns the device as the end of a tunnel of wireguard that others come to: the key file that
-// describes it, with a section for each peer, and the profile that each peer gets. The key file is an ordinary one of
-// the type wireguard, which netd needs no more for; what an owner adds to it stays.
+// Package wireguardserver owns the settings of the device as a server of wireguard: its key file, with a section for
+// each peer, and the profile that each peer gets. The key file is an ordinary one of the type wireguard, and netd needs
+// nothing else; what an owner adds to it stays.
 //
 // It is pure: keys are made elsewhere (net/vpnclients). Read first: Server.
 package wireguardserver

@@ -1,6 +1,6 @@
 // Package wpa owns the language of wpa_supplicant's control socket: events, replies, values of settings, and a client.
 //
-// It never decides what to join: net/wifi does. What the supplicant repeats from the air (names of networks) is bytes
+// It never decides what to join: net/wifi does. Names of networks, which the supplicant repeats from the air, are bytes
 // that anybody may have chosen.
 //
 // Read first: Client.

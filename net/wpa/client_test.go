@@ -57,6 +57,6 @@ func TestLateReply(t *testing.T) {
 	} else if !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the next command: %v", err)
 	}
-	for range c.Events() { // ends: whoever serves them connects anew
+	for range c.Events() { // ends: whoever serves them connects again
 	}
 }

@@ -1,5 +1,5 @@
-// Package alarm owns one timer for many deadlines, so that those who wait need neither a goroutine nor a timer of their
-// own. It never calls anybody. Read Alarm first.
+// Package alarm owns one timer for many deadlines, so that none of its users needs a goroutine or a timer of its own.
+// It calls no function of its users. Read Alarm first.
 package alarm
 
 import (

@@ -146,7 +146,7 @@ func TestRealRestartBesideOthers(t *testing.T) {
 	}
 }
 
-// TestRealBornAfterKill: a killed group is made anew, so that the next life is not killed at birth.
+// TestRealBornAfterKill: a killed group is created again, so that the next life is not killed at birth.
 func TestRealBornAfterKill(t *testing.T) {
 	tree := realTree(t)
 	for range 3 {

@@ -431,7 +431,7 @@ func TestUpdateSurvivesCutAtEveryStep(t *testing.T) {
 	}
 }
 
-func TestUpdateOnReadOnlyFolderAndTwiceAtOnce(t *testing.T) {
+func TestUpdateOnReadOnlyDirectoryAndTwiceAtOnce(t *testing.T) {
 	s := Store{Path: filepath.Join(t.TempDir(), "gone", "config.json")}
 	if err := s.Update(setHostname("a")); err == nil || !strings.Contains(err.Error(), s.Path) {
 		t.Errorf("without a directory: %v", err)

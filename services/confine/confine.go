@@ -1,8 +1,8 @@
-// Package confine owns what a child of PID 1 does to itself before it becomes a service's program: descriptors, limits,
-// mounts, a user, capabilities, a seccomp filter. All of it happens on one locked thread that then calls execve,
-// because Linux keeps ids, capabilities, filters and mount namespaces for each thread. It never forks, never decides
-// what a service may do (the service's file does), and undoes nothing: a step that fails ends the process. Read Launch
-// first, then steps.
+// Package confine confines a child of PID 1, in the child itself, before it becomes a service's program: descriptors,
+// limits, mounts, a user, capabilities, a seccomp filter. All of it happens on one locked thread that then calls
+// execve, because Linux keeps ids, capabilities, filters and mount namespaces for each thread. It never forks, never
+// decides what a service may do (the service's file does), and undoes nothing: a step that fails ends the process. Read
+// Launch first, then steps.
 package confine
 
 import (

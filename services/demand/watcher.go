@@ -1,4 +1,4 @@
-// Package demand owns what starts a service on demand: the sockets that PID 1 opens for it (Open), waiting for traffic
+// Package demand owns the demands that start a service: the sockets that PID 1 opens for it (Open), waiting for traffic
 // on them or for a change of a path (Watcher), and accepting one connection (Accept). It starts nothing, reads no data,
 // and knows a service only as a number. Read Watcher first.
 package demand

@@ -1,5 +1,5 @@
-// Package footprint owns when a Go program collects garbage during its start, when it gives back the pages of its heap
-// that only its start needed, and how far the heap may grow from then on. Read Rush first.
+// Package footprint owns the memory settings of a Go program: no garbage collection during the start, then free pages
+// of the heap go back to the kernel, and the growth of the heap is limited. Read Rush first.
 package footprint
 
 import (
@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// A Rest is what a program's heap is held to from a time on.
+// A Rest holds the settings of the heap that apply from a certain time on.
 type Rest struct {
 	After   time.Duration // since the call of Rush
 	Percent int           // growth between two collections, of what is in use; at least 40 kB for each per cent
 	Limit   int64         // bytes, near which the runtime collects more often; 0 is none
 }
 
-// Rush lets the start of a program be fast and the rest of its life small: no garbage is collected from now on, unless
-// the program takes more than limit bytes. At the start of a device, a collection takes the processor from what the
-// first container waits for. At the time of each of rests, in the order of time, Rush gives the free memory of the heap
-// back to the kernel, once, and holds the heap to that rest; the runtime itself looks for garbage every two minutes at
-// rest, and keeps a tenth of what is free. Rush returns at once; what it started ends with ctx, or when the caller
-// calls stop, which waits for it.
+// Rush makes the start of a program fast and its memory small afterwards. From now on no garbage is collected, unless
+// the program takes more than limit bytes: a collection would take processor time that the first container of the
+// device waits for. When After of a Rest has passed, Rush returns the free memory of the heap to the kernel, once, and
+// applies the settings of the Rest. rests are sorted by After. (Without Rush, the runtime collects every two minutes at
+// rest and keeps a tenth of the free memory.) Rush returns at once. Its goroutine ends with ctx, or when the caller
+// calls stop, which waits for that.
 func Rush(ctx context.Context, limit int64, rests ...Rest) (stop func()) {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(limit)

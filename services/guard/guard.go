@@ -1,6 +1,5 @@
-// Package guard owns catching panics: a panic in a goroutine under a Guard never ends the process, and the Guard's
-// creator is informed. It never decides what happens then; PID 1 saves its state and re-executes itself. Read Guard
-// first.
+// Package guard catches panics: a panic in a goroutine under a Guard never ends the process, and the Guard informs its
+// creator. It never decides what happens then; PID 1 saves its state and re-executes itself. Read Guard first.
 package guard
 
 import "runtime/debug"

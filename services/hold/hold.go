@@ -1,5 +1,5 @@
-// Package hold owns keeping a descriptor open that somebody else uses: the sockets that PID 1 keeps for services, and
-// the descriptors that a service left with it. It never reads from them. Read File first.
+// Package hold keeps descriptors open that other processes use: the sockets that PID 1 keeps for services, and the
+// descriptors that a service left with it. It never reads from them. Read File first.
 package hold
 
 import (

@@ -11,7 +11,7 @@ import (
 // Path is the path of the file on the device.
 const Path = "/etc/os-release"
 
-// The variants, as VARIANT_ID names them.
+// Production is the VARIANT_ID of a production image.
 const Production = "production"
 
 // Variant returns VARIANT_ID: production, development or standalone; empty if it cannot be read.

@@ -1,4 +1,4 @@
-// Package reference parses what names something in a registry: HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST.
+// Package reference parses the names of bundles in a registry: HOST/REPOSITORY:TAG or HOST/REPOSITORY@sha256:DIGEST.
 // The host is always named: a bundle has no default registry. It links nothing, because osctl uses it. Read Reference
 // first.
 package reference

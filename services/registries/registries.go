@@ -1,6 +1,6 @@
 // Package registries reads the owner's settings for registries: logins as docker writes them, mirrors and trust as
-// containerd has them in hosts.toml. It owns what these files may say. It never opens a connection, and no error of it
-// shows a secret. It knows no registry by name: which names stand for the same one is up to the caller. Read Find and
+// containerd has them in hosts.toml. It owns the form of these files. It never opens a connection, and no error of it
+// shows a secret. It knows no registry by name: the caller decides which names stand for the same one. Read Find and
 // ReadLogins first.
 package registries
 

@@ -1,8 +1,8 @@
-// Package registryclient speaks with OCI registries over HTTP: logins, tokens, TLS, what a registry may lead to. It is
-// what the updater and the builder of bundles use; pulls of container images have containerd's client, which is larger
-// than the updater may be. It owns the rules of trust: nothing goes without TLS unless the owner's settings say so, and
-// a login goes to its registry and to whoever the registry names for tokens, never with a redirect. It judges no
-// content: whoever reads compares digests. Read Open first.
+// Package registryclient speaks with OCI registries over HTTP: it handles logins, tokens, TLS and redirects. The
+// updater and the builder of bundles use it; pulls of container images use containerd's client, which is larger than
+// the updater may be. It owns the rules of trust: nothing goes without TLS unless the owner's settings say so, and a
+// login goes only to its registry and to the server that the registry names for tokens, never with a redirect. It
+// judges no content: the reader compares digests. Read Open first.
 package registryclient
 
 import (

@@ -67,7 +67,7 @@ func compacts(a, b []byte) bool {
 	return err == nil && bytes.Equal(want, b)
 }
 
-// FuzzTaken: whatever a record holds, all records are read without a panic, and the daemon it belongs to records anew
+// FuzzTaken: whatever a record holds, all records are read without a panic, and the daemon it belongs to records again
 // over it.
 func FuzzTaken(f *testing.F) {
 	f.Add([]byte(`{"a":{"daemon":"one","digest":"00","at":1.5}}`))

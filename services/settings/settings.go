@@ -1,5 +1,5 @@
-// Package settings owns how settings reach the daemons: the file with the values in force, waiting for a change of some
-// of them, and the record of what a daemon did with them.
+// Package settings passes settings to the daemons. It owns the file with the values in force, waiting for a change of
+// some of them, and the record of what a daemon did with them.
 //
 // It never reads config.json and knows no key: services/config decides what is in force, one process publishes it, and
 // a daemon in any layer follows the keys that it uses. Read Settings first, then Follow.

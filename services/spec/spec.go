@@ -1,5 +1,5 @@
-// Package spec defines what a service is: the decoded definition, as types. It parses nothing (package servicefile
-// does) and never starts anything; whether the needs that it names exist is the graph's question. Read Spec first.
+// Package spec defines what a service is: the decoded definition, as types. It parses nothing (package definition does)
+// and never starts anything; package graph checks whether the services that it names exist. Read Spec first.
 package spec
 
 import (

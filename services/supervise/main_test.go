@@ -217,7 +217,7 @@ func store(file string) {
 	select {}
 }
 
-// rest leaves a FIFO with PID 1 in its first life. Each other life reads it once, and opens it anew when it has ended.
+// rest leaves a FIFO with PID 1 in its first life. Each other life reads it once, and opens it again when it has ended.
 func rest(fifo, file string) {
 	must(notify.Ready())
 	f := os.NewFile(3, fifo)

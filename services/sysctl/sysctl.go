@@ -1,5 +1,5 @@
-// Package sysctl owns the settings of the kernel: the table of those that every image makes, and how a value gets into
-// a file of the kernel. It never creates such a file, and decides no setting: who needs one names it. Read sysctl.toml
+// Package sysctl owns the settings of the kernel: the table of those that every image makes, and how a value is written
+// to a file of the kernel. It never creates such a file, and decides no setting: the caller names it. Read sysctl.toml
 // first, then Setting.
 package sysctl
 

@@ -1,8 +1,8 @@
 // Package httpsource reads a bundle from a web server by requests for ranges.
 //
-// It owns what a server may do wrong: no ranges, another range, another file, too much, too little, nothing. It never
-// looks into the bundle, and it keeps nothing on disk. It is a package of its own because it links net/http. Read
-// first: Open.
+// It handles the faults of servers: one that knows no ranges, or sends another range, another file, too much, too
+// little or nothing. It never looks into the bundle, and keeps nothing on disk. It is a separate package because it
+// links net/http. Read first: Open.
 package httpsource
 
 import (

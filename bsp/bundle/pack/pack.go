@@ -1,6 +1,6 @@
 // Package pack makes bundles: it cuts a slot into chunks, compresses them and signs the manifest.
 //
-// It owns the writing of what package bundle reads. It runs on the build host and in tests, never on a device. The same
+// It writes the format that package bundle reads. It runs on the build host and in tests, never on a device. The same
 // slot and keys give the same bytes. Read first: Write.
 package pack
 

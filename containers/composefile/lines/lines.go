@@ -1,4 +1,4 @@
-// Package lines finds out on which line of a YAML file a value was. Read Document first.
+// Package lines finds the line of a value in a YAML file. Read Document first.
 package lines
 
 import (

@@ -1,6 +1,6 @@
-// Package gate stands between the sockets that PID 1 holds and the daemon that serves Docker's API: it hands each
-// connection on to the daemon's own socket, and finds out when nobody has needed the daemon for a while. It reads none
-// of the bytes. The daemon itself cannot tell: it neither counts its connections nor ends by itself.
+// Package gate connects the sockets that PID 1 holds with the daemon that serves Docker's API: it passes each
+// connection on to the daemon's own socket, and detects when nobody has needed the daemon for a while. The daemon
+// itself cannot: it neither counts its connections nor ends by itself. The package reads none of the bytes.
 //
 // It links nothing of moby, so that its tests need no build of it. Read Gate first.
 package gate

@@ -1,5 +1,5 @@
-// Package pool owns which subnets and addresses the networks of apps have, of IPv4 and of IPv6, and keeps them in a
-// file: a container keeps its address over restarts and power cuts. Read Pool first.
+// Package pool assigns subnets and addresses of IPv4 and IPv6 to the networks of apps, and keeps them in a file: a
+// container keeps its address over restarts and power cuts. Read Pool first.
 package pool
 
 import (

@@ -1,5 +1,5 @@
-// Package pulltest owns what tests of pulls pull from: a real registry (github.com/distribution/distribution) in this
-// process, images made for it, and a line between the two that counts, delays and cuts. Read Registry first.
+// Package pulltest provides the registry for tests of pulls: a real one (github.com/distribution/distribution) in this
+// process, images made for it, and a line to it that counts, delays and cuts. Read Registry first.
 package pulltest
 
 import (

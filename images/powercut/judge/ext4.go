@@ -162,18 +162,18 @@ func readExt4(ctx context.Context, file string, paths map[string]string) (map[st
 	if len(paths) == 0 {
 		return nil, nil
 	}
-	folder, err := os.MkdirTemp(filepath.Dir(file), "files-")
+	dir, err := os.MkdirTemp(filepath.Dir(file), "files-")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(folder) // scratch files; nothing is lost if they stay
+	defer os.RemoveAll(dir) // scratch files; nothing is lost if they stay
 	var script strings.Builder
 	names := map[string]string{}
 	for name, path := range paths {
-		names[name] = filepath.Join(folder, fmt.Sprint(len(names)))
+		names[name] = filepath.Join(dir, fmt.Sprint(len(names)))
 		fmt.Fprintf(&script, "dump \"%s\" \"%s\"\n", path, names[name])
 	}
-	commands := filepath.Join(folder, "commands")
+	commands := filepath.Join(dir, "commands")
 	if err := os.WriteFile(commands, []byte(script.String()), 0o600); err != nil {
 		return nil, err
 	}

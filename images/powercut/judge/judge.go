@@ -1,6 +1,6 @@
-// Package judge says whether a disk is one that the device comes back from: one judge for each partition and for the
-// partition table, and rules over the facts that they read. Whoever brings a new guarantee (an update, say) brings a
-// judge of a region or a rule. It never makes a disk. Read Judge first, then DeviceSuite.
+// Package judge decides whether a device would recover with a given disk. It has a judge for each partition and for the
+// partition table, and rules over the facts that these read. A new guarantee (of an update, for example) needs a judge
+// of a region or a rule. The package never creates a disk. Read Judge first, then DeviceSuite.
 package judge
 
 import (
@@ -9,7 +9,7 @@ import (
 	"maps"
 )
 
-// Names of regions that are no partition.
+// PartitionTable names the one region that is no partition.
 const PartitionTable = "partition table"
 
 // A Verdict is what a judge says about a region.

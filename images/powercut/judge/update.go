@@ -192,7 +192,7 @@ func (o outlook) booted(b bootvars.Booted) string {
 	o.variables, o.record = s.Variables, s.Record
 	switch {
 	case !b.Update && (s.OnTrial || s.Leaving):
-		return fmt.Sprintf("slot %s is on trial, and its boot is not told so", b.Slot)
+		return fmt.Sprintf("slot %s is on trial, and its boot is not informed of it", b.Slot)
 	case s.Leaving:
 		return o.leaves(b.Slot)
 	case !s.OnTrial:

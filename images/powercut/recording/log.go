@@ -117,7 +117,7 @@ func readCount(r io.ReaderAt) (int64, error) {
 	return int64(count), nil
 }
 
-// mostSector bounds positions, so that no sum of them overflows: 2^53 bytes is more than ext4 and GPT have on 4 KiB
+// MostSector bounds positions, so that no sum of them overflows: 2^53 bytes is more than ext4 and GPT have on 4 KiB
 // blocks.
 const MostSector = 1 << 44
 

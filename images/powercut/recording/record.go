@@ -31,7 +31,7 @@ const (
 
 // Start boots a copy of o.Image on a disk of the given size, which is made in directory, and records. The caller
 // ends it with Stop. say, which may be nil, hears of every section. The board's network leads to its ssh.
-func Start(ctx context.Context, o qemu.Options, folder string, size int64, say func(string)) (*Session, error) {
+func Start(ctx context.Context, o qemu.Options, dir string, size int64, say func(string)) (*Session, error) {
 	image, err := filepath.Abs(o.Image)
 	if err != nil {
 		return nil, err
@@ -43,12 +43,12 @@ func Start(ctx context.Context, o qemu.Options, folder string, size int64, say f
 	if size = max(size, stat.Size()) / SectorSize * SectorSize; say == nil {
 		say = func(string) {}
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("create directory of recording: %w", err)
 	}
-	s := &Session{say: say, recording: &Recording{Dir: folder, Image: image, Built: stat.ModTime(), Size: size,
+	s := &Session{say: say, recording: &Recording{Dir: dir, Image: image, Built: stat.ModTime(), Size: size,
 		Board: o.Board.Name}}
-	o.Image, o.WriteLog = filepath.Join(folder, diskFile), filepath.Join(folder, LogFile)
+	o.Image, o.WriteLog = filepath.Join(dir, diskFile), filepath.Join(dir, LogFile)
 	if err := CopyDisk(image, o.Image, size); err != nil {
 		return nil, err
 	}

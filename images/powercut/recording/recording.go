@@ -1,6 +1,6 @@
-// Package recording owns what a device wrote to its disk and guaranteed meanwhile: it drives a device in QEMU through
-// the workloads, has QEMU keep each write and flush (blklogwrites), and reads that log again. It judges nothing. Read
-// Recording first, then Session and Log.
+// Package recording owns the recording of the writes of a device to its disk and of its guarantees: it drives a device
+// in QEMU through the workloads, has QEMU log each write and flush (blklogwrites), and reads that log again. It judges
+// nothing. Read Recording first, then Session and Log.
 package recording
 
 import (
@@ -51,13 +51,13 @@ type Promise struct {
 }
 
 // Load reads the recording in a directory.
-func Load(folder string) (*Recording, error) {
-	file := filepath.Join(folder, recordingFile)
+func Load(dir string) (*Recording, error) {
+	file := filepath.Join(dir, recordingFile)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("read recording: %w; make one with: resin powercut record", err)
 	}
-	r := &Recording{Dir: folder}
+	r := &Recording{Dir: dir}
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fmt.Errorf("read recording %s: %w", file, err)
 	}
@@ -66,7 +66,7 @@ func Load(folder string) (*Recording, error) {
 		return nil, fmt.Errorf("read recording %s: its image: %w; record again", file, err)
 	}
 	if !stat.ModTime().Equal(r.Built) {
-		return nil, fmt.Errorf("read recording %s: image %s was built anew since; record again", file, r.Image)
+		return nil, fmt.Errorf("read recording %s: image %s was built again since; record again", file, r.Image)
 	}
 	return r, nil
 }

@@ -32,7 +32,7 @@ func TestLoadRecordingKnowsItsImage(t *testing.T) {
 	if err := os.Chtimes(r.Image, stat.ModTime(), stat.ModTime().Add(time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(r.Dir); err == nil || !strings.Contains(err.Error(), "built anew since") {
+	if _, err := Load(r.Dir); err == nil || !strings.Contains(err.Error(), "built again since") {
 		t.Errorf("LoadRecording with another image = %v", err)
 	}
 	if err := os.Remove(r.Image); err != nil {

@@ -1,6 +1,6 @@
 // life is the service that every manager of the measurement keeps running: it tells the rig its name through a unix socket,
 // keeps the connection as long as it lives, and sleeps. The name is its argument, or else the name of its working directory,
-// so that managers whose services are folders start it without a shell in between.
+// so that managers whose services are directories start it without a shell in between.
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -133,7 +133,7 @@ func command(p appcontrol.Program, flags ...string) (*exec.Cmd, error) {
 	}
 	if len(p.Args) == 0 {
 		process.Close()
-		return nil, errors.New("the manager told no command: it is of another version")
+		return nil, errors.New("the manager sent no command: it is of another version")
 	}
 	args := slices.Concat(p.Args[:len(p.Args)-1], flags, p.Args[len(p.Args)-1:])
 	cmd := exec.Command(p.Path, args...)

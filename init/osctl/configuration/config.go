@@ -1,5 +1,6 @@
-// Package configuration owns the command osctl config: what is in force, what came of it, and changes of config.json.
-// What the keys mean and how the file is written is services/config's. Read Configure first.
+// Package configuration owns the command osctl config: it shows the values in force and what the daemons have done with
+// them, and changes config.json. Package services/config owns the meaning of the keys and the writing of the file. Read
+// Configure first.
 package configuration
 
 import (

@@ -1,6 +1,6 @@
-// Package diskuse owns the count of who uses the data partition: which container, which app, and what else.
+// Package diskuse counts what uses the data partition: each container, each app, and the rest.
 //
-// It only looks, and asks neither the engine nor the manager: a full partition may have stopped both. Read User first,
+// It only reads, and asks neither the engine nor the manager: a full partition may have stopped both. Read User first,
 // then Count.
 package diskuse
 

@@ -1,6 +1,6 @@
-// Package drawing is the tool picture, which draws for osctl: osctl boot --svg and osctl graph --svg become it. It is a
-// program apart because osctl is part of PID 1's binary, which every page of the drawing code would make larger. It
-// owns no picture. Read pictures first.
+// Package drawing is the tool picture, which draws for osctl: osctl boot --svg and osctl graph --svg execute it. It is
+// a separate program because osctl is part of PID 1's binary, which every page of the drawing code would make larger.
+// It owns no picture. Read pictures first.
 package drawing
 
 import (

@@ -1,6 +1,6 @@
-// Package gauge owns the reading of what services and containers use: their cgroup v2 groups and the processes in them.
-// It only reads, keeps nothing between two calls, and a number that the kernel does not tell is -1 and no error: not
-// every kernel has every controller. Read Usage first.
+// Package gauge reads the resource use of services and containers from their cgroup v2 groups and the processes in
+// them. It changes nothing and keeps nothing between two calls. A number that the kernel does not have is -1 and no
+// error: not every kernel has every controller. Read Usage first.
 package gauge
 
 import (

@@ -49,7 +49,7 @@ func Read(root string, services []pid1.ServiceStatus) Inventory {
 	state := "the manager is " + manager.State
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && IsUp(manager):
-		in.Caveat = Caveat{Text: "the manager has not told of its apps yet"}
+		in.Caveat = Caveat{Text: "the manager has not reported its apps yet"}
 	case errors.Is(err, fs.ErrNotExist):
 		in.Caveat = Caveat{Text: state + ": nothing is known of the apps"}
 	case err != nil:

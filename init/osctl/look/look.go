@@ -1,4 +1,4 @@
-// Package look owns how the state of a service looks on a terminal: the sign in front of its name, and the colour. All
+// Package look owns the look of a service's state on a terminal: the sign in front of its name, and the colour. All
 // commands that list services show them alike. It judges only the state, and draws no table. Read Of first.
 package look
 

@@ -1,6 +1,6 @@
-// Package picture owns how osctl draws: a canvas of texts, bars and lines that becomes one self-contained SVG document,
-// readable on light and on dark paper. It knows neither boots nor services, and never reads or writes a file. Read
-// Canvas first.
+// Package picture draws for osctl: it owns a canvas of texts, bars and lines that becomes one self-contained SVG
+// document, readable on light and on dark paper. It knows neither boots nor services, and never reads or writes a file.
+// Read Canvas first.
 package picture
 
 import (

@@ -1,6 +1,6 @@
-// Package screen owns how text is laid out for people: colours, tables that a terminal's width cuts, signs, spans and
-// sizes in words, and what makes bytes of strangers harmless. It never wraps a line, and never reads a device's state.
-// Read Screen first.
+// Package screen lays out text for people: colours, tables that are cut to the width of the terminal, signs, spans and
+// sizes in words, and the escaping of untrusted bytes. It never wraps a line, and never reads a device's state. Read
+// Screen first.
 package screen
 
 import (

@@ -36,7 +36,7 @@ var apps = appstatus.Status{Written: 93_700, Apps: []appstatus.App{
 	}},
 }}
 
-// deviceWithApps is a device whose manager has told of apps.
+// deviceWithApps is a device whose manager has reported apps.
 func deviceWithApps(t *testing.T) string {
 	t.Helper()
 	root := clitest.Device(t)
@@ -86,7 +86,7 @@ func TestAppsCount(t *testing.T) {
 		{"an app is wrong", up, appstatus.Status{Apps: []appstatus.App{good, bad}},
 			"degraded: 1 service, 1 up; 2 apps, 1 wrong, 1 failed, 1 up", ""},
 		{"no apps", up, appstatus.Status{}, "well: 1 service, 1 up", ""},
-		{"nothing told yet", up, nil, "well: 1 service, 1 up", "the manager has not told of its apps yet"},
+		{"nothing reported yet", up, nil, "well: 1 service, 1 up", "the manager has not reported its apps yet"},
 		{"the manager was stopped", []pid1.ServiceStatus{{Name: "manager", State: "down"}},
 			appstatus.Status{Written: 60, Apps: []appstatus.App{good}},
 			"well: 1 service, 1 down; 1 app, 1 up", "the manager is down: the apps are shown as of 4s ago"},

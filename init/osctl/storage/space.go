@@ -1,5 +1,6 @@
-// Package storage owns the commands of osctl about partitions: how full they are, what they should hold, and to have
-// one purged. It never removes anything itself: the next boot purges what is marked. Read Space first.
+// Package storage owns the commands of osctl about partitions: they show how full each one is and what it should hold,
+// and mark one to be purged. The package never removes anything itself: the next boot purges the marked partition. Read
+// Space first.
 package storage
 
 import (

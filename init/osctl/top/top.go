@@ -1,5 +1,5 @@
 // Package top owns the command top of osctl: what services and containers use of processor, memory and disk, again and
-// again. It only compares two looks at the cgroups (osctl/gauge), and keeps nothing between them. Read Show first.
+// again. It only compares two readings of the cgroups (osctl/gauge), and keeps nothing between them. Read Show first.
 package top
 
 import (

@@ -1,6 +1,6 @@
 // Package treetar copies files into and out of the root of a container, as tar streams, for osctl cp. The root is a
-// descriptor, and the kernel resolves each path below it (openat2 with RESOLVE_IN_ROOT): whatever links a program in
-// the container makes, also while files are copied, none leads out of it. It never runs anything of the container. Read
+// descriptor, and the kernel resolves each path below it (openat2 with RESOLVE_IN_ROOT): no link that a program in the
+// container makes, even while files are copied, leads out of the root. It never runs anything of the container. Read
 // Root first.
 package treetar
 

@@ -1,5 +1,5 @@
-// Package updating owns the command update of osctl: it has the updater install a bundle or go back, and shows how an
-// update stands. What it shows it reads itself, from the record, the boot variables and the command line of the
+// Package updating owns the command update of osctl: it has the updater install a bundle or go back, and shows the
+// state of an update. It reads this state itself, from the record, the boot variables and the command line of the
 // kernel, so that it answers without the updater too. Read Update first.
 package updating
 

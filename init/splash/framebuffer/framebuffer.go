@@ -1,6 +1,7 @@
 // Package framebuffer draws on a screen by its framebuffer device: it reads how the kernel has laid the pixels out,
-// packs colours accordingly and writes whole rows. It writes and maps no memory of the device, so that a driver that is
-// replaced meanwhile ends with an error and not with a signal. It also keeps the kernel's text away from a picture.
+// packs colours accordingly and writes whole rows. It writes to the device and does not map its memory, so that the
+// replacement of a driver meanwhile causes an error and not a signal. It also keeps the kernel's text away from a
+// picture.
 //
 // Read Open first. The structures and numbers are those of linux/fb.h and linux/kd.h.
 package framebuffer

@@ -1,9 +1,9 @@
-// Package rowpng decodes a PNG file row by row, with limits that are checked before memory is taken: whoever wrote the
+// Package rowpng decodes a PNG file row by row, with limits that are checked before memory is taken: the author of the
 // file decides neither how much memory nor how much work it costs. A Reader takes about 400 kB for the widest picture
-// that it accepts. It never holds a picture, does not scale, and ignores what a file says of colour spaces.
+// that it accepts. It never holds a picture, does not scale, and ignores colour spaces.
 //
-// Read Open first, then Reader.Row. The format is the W3C's PNG specification, second edition; the numbers of sections
-// in comments are its.
+// Read Open first, then Reader.Row. The format is the W3C's PNG specification, second edition; comments give the
+// numbers of its sections.
 package rowpng
 
 import (

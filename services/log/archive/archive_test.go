@@ -184,7 +184,7 @@ func TestOffWritesNothing(t *testing.T) {
 	cancel()
 	<-done
 	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the folder: %v", err)
+		t.Errorf("the directory: %v", err)
 	}
 }
 
@@ -395,8 +395,8 @@ func TestBudget(t *testing.T) {
 	if last := order[len(order)-1]; last != 6 || counts[6] < 2000 || counts[1] != 0 {
 		t.Errorf("boots %v, entries %v", order, counts)
 	}
-	if folders, err := os.ReadDir(dir); err != nil || len(folders) != len(order) {
-		t.Errorf("%d folders for %d boots, %v", len(folders), len(order), err)
+	if directories, err := os.ReadDir(dir); err != nil || len(directories) != len(order) {
+		t.Errorf("%d directories for %d boots, %v", len(directories), len(order), err)
 	}
 }
 
@@ -469,7 +469,7 @@ func TestStrangeThingsArePassedOver(t *testing.T) {
 	}
 }
 
-// Somebody removes the files, or the directory, of a running archive: it begins anew with what the ring has.
+// Somebody removes the files, or the directory, of a running archive: it begins again with what the ring has.
 func TestRemovedUnderneath(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "archive")
 	l := newLife(t, 1, ring.DefaultSize)

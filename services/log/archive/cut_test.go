@@ -48,8 +48,8 @@ func (r recorder) rename(from, to string) error {
 func (r recorder) remove(name string) error {
 	return r.note(op{kind: "remove", name: name}, r.disk.remove(name))
 }
-func (r recorder) sync(folder string) error {
-	return r.note(op{kind: "sync", name: folder}, r.disk.sync(folder))
+func (r recorder) sync(dir string) error {
+	return r.note(op{kind: "sync", name: dir}, r.disk.sync(dir))
 }
 func (r recorder) create(name string) (file, error) {
 	f, err := r.disk.create(name)
@@ -135,7 +135,7 @@ func (m image) apply(o op) {
 
 func (m image) put(t testing.TB, dir string) {
 	t.Helper()
-	for _, name := range slices.Sorted(maps.Keys(m)) { // folders come before what is in them
+	for _, name := range slices.Sorted(maps.Keys(m)) { // directories come before what is in them
 		path := filepath.Join(dir, name)
 		err := error(nil)
 		if m[name] == nil {
@@ -348,7 +348,7 @@ func (b broken) rename(from, to string) error {
 	}
 	return b.disk.rename(from, to)
 }
-func (b broken) sync(folder string) error { return errors.Join(b.fails(), b.disk.sync(folder)) }
+func (b broken) sync(dir string) error { return errors.Join(b.fails(), b.disk.sync(dir)) }
 func (b broken) create(name string) (file, error) {
 	if err := b.fails(); err != nil {
 		return nil, err
@@ -434,7 +434,7 @@ func open(t testing.TB, dir string) disk {
 }
 
 // Whatever lies in the directory, taking stock and going on do not panic, and what is written then is there.
-func FuzzFolder(f *testing.F) {
+func FuzzDirectory(f *testing.F) {
 	dir := f.TempDir()
 	l := newLife(f, 1, ring.DefaultSize)
 	l.say(40, 6)

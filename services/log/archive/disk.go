@@ -18,7 +18,7 @@ const maxRead = 2 * maxChunk
 // Names are relative to the directory.
 type disk interface {
 	path() string // for readers
-	list(folder string) ([]fs.DirEntry, error)
+	list(dir string) ([]fs.DirEntry, error)
 	size(name string) (int64, error)
 	read(name string) ([]byte, error) // no more than maxRead bytes of it
 	mkdir(name string) error
@@ -26,7 +26,7 @@ type disk interface {
 	open(name string) (file, error)   // for writing
 	rename(from, to string) error
 	remove(name string) error
-	sync(folder string) error
+	sync(dir string) error
 	close() error
 }
 
@@ -65,8 +65,8 @@ func (d *rootDisk) close() error { return errors.Join(d.root.Close(), d.lock.Clo
 
 func (d *rootDisk) path() string { return d.name }
 
-func (d *rootDisk) list(folder string) ([]fs.DirEntry, error) {
-	f, err := d.root.Open(folder)
+func (d *rootDisk) list(dir string) ([]fs.DirEntry, error) {
+	f, err := d.root.Open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +119,8 @@ func (d *rootDisk) rename(from, to string) error { return d.root.Rename(from, to
 
 func (d *rootDisk) remove(name string) error { return d.root.Remove(name) }
 
-func (d *rootDisk) sync(folder string) error {
-	f, err := d.root.Open(folder)
+func (d *rootDisk) sync(dir string) error {
+	f, err := d.root.Open(dir)
 	if err != nil {
 		return err
 	}

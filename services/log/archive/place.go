@@ -107,7 +107,7 @@ func (p *Partition) open(mount, view string) (*os.File, error) {
 		return nil, fmt.Errorf("open %s: %w: another file system has come", mount, ErrAbsent)
 	}
 	hidden := bind(mount, view)
-	dir, err := openFolder(root, view)
+	dir, err := openDir(root, view)
 	if err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "open log archive", Path: p.Dir(), Err: err}, hidden)
 	}
@@ -127,8 +127,8 @@ func bind(mount, view string) error {
 	return errors.Join(trees.Apply(persist.Bind{Path: view, Kind: persist.Directory, Mode: 0o700}), trees.Close())
 }
 
-// openFolder opens the directory of bind, never through a symlink, which a stranger may have put on the disk.
-func openFolder(root int, view string) (int, error) {
+// openDir opens the directory of bind, never through a symlink, which a stranger may have put on the disk.
+func openDir(root int, view string) (int, error) {
 	return unix.Openat2(root, filepath.Join(persist.Overlay, view), &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,

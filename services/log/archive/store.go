@@ -26,11 +26,11 @@ const (
 type store struct {
 	disk  disk
 	limit int64
-	boots []bootFolder // by number
-	files []kept       // oldest first
+	boots []bootDir // by number
+	files []kept    // oldest first
 }
 
-type bootFolder struct {
+type bootDir struct {
 	name   string
 	number int
 	id     string
@@ -57,10 +57,10 @@ func openStore(d disk, limit int64, log *slog.Logger) (*store, error) {
 	}
 	for _, entry := range top {
 		if number, id, ok := ring.ParseBootDir(entry.Name()); ok && entry.IsDir() {
-			s.boots = append(s.boots, bootFolder{entry.Name(), number, id})
+			s.boots = append(s.boots, bootDir{entry.Name(), number, id})
 		}
 	}
-	slices.SortFunc(s.boots, func(a, b bootFolder) int { return strings.Compare(a.name, b.name) })
+	slices.SortFunc(s.boots, func(a, b bootDir) int { return strings.Compare(a.name, b.name) })
 	for _, boot := range slices.Clone(s.boots) {
 		if err := s.take(boot); err != nil {
 			return nil, fmt.Errorf("list log archive: %w", err)
@@ -80,7 +80,7 @@ func openStore(d disk, limit int64, log *slog.Logger) (*store, error) {
 }
 
 // take adds a boot's files.
-func (s *store) take(boot bootFolder) error {
+func (s *store) take(boot bootDir) error {
 	entries, err := s.disk.list(boot.name)
 	if err != nil {
 		return err
@@ -143,9 +143,9 @@ func (s *store) giveUp(current kept) bool {
 }
 
 // leave removes a boot's directory. One that holds something strange stays, and is not counted.
-func (s *store) leave(folder string) {
-	_ = s.disk.remove(folder)
-	s.boots = slices.DeleteFunc(s.boots, func(b bootFolder) bool { return b.name == folder })
+func (s *store) leave(dir string) {
+	_ = s.disk.remove(dir)
+	s.boots = slices.DeleteFunc(s.boots, func(b bootDir) bool { return b.name == dir })
 }
 
 // grown records the size of the newest chunk.
@@ -158,13 +158,13 @@ func (s *store) grown(k kept) {
 }
 
 // lastOf returns the newest directory of a boot id.
-func (s *store) lastOf(id string) (bootFolder, bool) {
+func (s *store) lastOf(id string) (bootDir, bool) {
 	for _, b := range slices.Backward(s.boots) {
 		if b.id == id {
 			return b, true
 		}
 	}
-	return bootFolder{}, false
+	return bootDir{}, false
 }
 
 // newBoot creates the directory of a boot, with the next number.
@@ -183,7 +183,7 @@ func (s *store) newBoot(boot [16]byte) (string, error) {
 			return "", fmt.Errorf("create log archive's directory: %w", err)
 		}
 		_, id, _ := ring.ParseBootDir(name)
-		s.boots = append(s.boots, bootFolder{name, number, id})
+		s.boots = append(s.boots, bootDir{name, number, id})
 		return name, nil
 	}
 	last := s.boots[len(s.boots)-1].name

@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// ParseFileName is the reverse of ChunkFile.
+// ParseFileName is the reverse of FileName.
 func ParseFileName(name string) (first uint64, ok bool) {
 	digits, ok := strings.CutSuffix(name, Suffix)
 	first, err := strconv.ParseUint(digits, 16, 64)
 	return first, ok && err == nil && FileName(first) == name
 }
 
-// suffix ends the name of a chunk.
+// Suffix ends the name of a chunk.
 const Suffix = ".chunk"
 
 // FileName returns the name of the chunk whose first entry is first.

@@ -1,4 +1,4 @@
-// Package entry owns the form of one line of the log with what is known of it, in memory and as JSON. Read Entry
+// Package entry owns the form of an entry, one line of the log with its attributes, in memory and as JSON. Read Entry
 // first.
 package entry
 

@@ -1,4 +1,4 @@
-// Package kmsg owns what a record of the kernel's log says. It opens nothing and keeps nothing. Read Record first.
+// Package kmsg parses the records of the kernel's log. It opens nothing and keeps nothing. Read Record first.
 package kmsg
 
 import (

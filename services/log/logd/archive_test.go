@@ -17,21 +17,21 @@ import (
 	"resinos/services/log/ring"
 )
 
-// folderPlace is an archive's directory that is always there.
-type folderPlace struct{ dir string }
+// dirPlace is an archive's directory that is always there.
+type dirPlace struct{ dir string }
 
-func (p folderPlace) Open() (*os.File, error) {
+func (p dirPlace) Open() (*os.File, error) {
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return nil, err
 	}
 	return os.Open(p.dir)
 }
-func (folderPlace) Changed() <-chan struct{} { return nil }
-func (folderPlace) Close()                   {}
+func (dirPlace) Changed() <-chan struct{} { return nil }
+func (dirPlace) Close()                   {}
 
 // archiveIn keeps the log in dir.
 func archiveIn(dir string) Archive {
-	return Archive{Place: folderPlace{dir}, Dir: dir, Wanted: func() bool { return true }}
+	return Archive{Place: dirPlace{dir}, Dir: dir, Wanted: func() bool { return true }}
 }
 
 // archived reads what dir keeps of the only boot there is, and fails at a gap or a double.

@@ -306,7 +306,7 @@ func TestStrangeFilesAreIgnored(t *testing.T) {
 	cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 	os.WriteFile(filepath.Join(cfg.Dir, "service.plain.log"), []byte("x"), 0o600)
 	os.Symlink("/etc/passwd", filepath.Join(cfg.Dir, "service.link.log"))
-	os.Mkdir(filepath.Join(cfg.Dir, "service.folder.log"), 0o700)
+	os.Mkdir(filepath.Join(cfg.Dir, "service.directory.log"), 0o700)
 	os.WriteFile(filepath.Join(cfg.Dir, "junk"), nil, 0o600)
 	stop := start(t, cfg)
 	fmt.Fprint(producer(t, cfg, netd), "works\n")

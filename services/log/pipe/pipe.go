@@ -1,5 +1,5 @@
 // Package pipe owns the named pipes through which every producer of output reaches the log: their names,
-// their making and their opening.
+// their creation and their opening.
 //
 // A pipe is opened for reading and writing by all sides, so that nobody ever sees an end of file or a broken pipe when
 // the other side dies; what was written waits in the pipe until logd is back. The package never reads a pipe and keeps

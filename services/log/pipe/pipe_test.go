@@ -95,10 +95,10 @@ func TestOpenFaults(t *testing.T) {
 		t.Errorf("Open of a plain file: %v", err)
 	}
 	if _, err := Open(filepath.Join(dir, "missing"), s); err == nil {
-		t.Error("Open in a missing folder succeeded")
+		t.Error("Open in a missing directory succeeded")
 	}
 	if _, err := Open(dir, Source{Service, "../a", Stdout}); err == nil {
-		t.Error("Open outside the folder succeeded")
+		t.Error("Open outside the directory succeeded")
 	}
 }
 

@@ -1,8 +1,9 @@
-// Package query owns the questions about the log: what can be asked, how logd answers, and how others ask it.
+// Package query owns the questions about the log: their form, the server in logd that answers them, and the client that
+// asks them.
 //
 // The server reads the ring and the directory of earlier boots while logd writes them; a reader may take as long as it
-// wants, and none holds up the log: what is overwritten before it is read is counted and told. The package never writes
-// an entry and keeps nothing. Read Filter first, then Server.
+// wants without delaying the log: entries that are overwritten before they are read are counted and reported. The
+// package never writes an entry and keeps nothing. Read Filter first, then Server.
 package query
 
 import (

@@ -264,7 +264,7 @@ func TestOddArchives(t *testing.T) {
 		t.Fatal(err)
 	}
 	if parts, err := store.parts(); err == nil || len(parts) != 1 || !parts[0].live {
-		t.Errorf("of a folder that is none: %d parts, %v", len(parts), err)
+		t.Errorf("of a directory that is none: %d parts, %v", len(parts), err)
 	}
 }
 
@@ -272,13 +272,13 @@ func TestOddArchives(t *testing.T) {
 func TestGapBeforeTheRing(t *testing.T) {
 	dir := t.TempDir()
 	live := writeBoot(t, dir, 3, 10_000, true)
-	folder := filepath.Join(dir, ring.BootDir(3, [16]byte{0xb3, 0xaa}))
-	files, err := os.ReadDir(folder)
+	bootDir := filepath.Join(dir, ring.BootDir(3, [16]byte{0xb3, 0xaa}))
+	files, err := os.ReadDir(bootDir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range files[1:] {
-		if err := os.Remove(filepath.Join(folder, file.Name())); err != nil {
+		if err := os.Remove(filepath.Join(bootDir, file.Name())); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -68,7 +68,7 @@ func BootDir(number int, boot [16]byte) string {
 	return fmt.Sprintf("%08d-%s", number, chunk.BootString(boot))
 }
 
-// ParseBootDir is the reverse of BootFolder.
+// ParseBootDir is the reverse of BootDir.
 func ParseBootDir(name string) (number int, id string, ok bool) {
 	digits, id, ok := strings.Cut(name, "-")
 	n, err := strconv.ParseUint(digits, 10, 31)

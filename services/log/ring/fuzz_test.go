@@ -18,11 +18,11 @@ func FuzzFileNames(f *testing.F) {
 		if number, id, ok := ParseBootDir(name); ok {
 			digits := strings.SplitN(BootDir(number, [16]byte{}), "-", 2)[0]
 			if digits+"-"+id != name {
-				t.Errorf("ParseBootFolder(%q) = %d, %q, whose name is %q", name, number, id, digits+"-"+id)
+				t.Errorf("ParseBootDir(%q) = %d, %q, whose name is %q", name, number, id, digits+"-"+id)
 			}
 		}
 		if first, ok := chunk.ParseFileName(name); ok && chunk.FileName(first) != name {
-			t.Errorf("ParseChunkFile(%q) = %d, whose name is %q", name, first, chunk.FileName(first))
+			t.Errorf("ParseFileName(%q) = %d, whose name is %q", name, first, chunk.FileName(first))
 		}
 	})
 }

@@ -42,11 +42,11 @@ func grown(t testing.TB, n int) (b []byte, ends []int) {
 func readBoot(t testing.TB, b []byte) (list []entry.Entry) {
 	t.Helper()
 	dir := t.TempDir()
-	folder := filepath.Join(dir, BootDir(1, [16]byte{7}))
-	if err := os.Mkdir(folder, 0o700); err != nil {
+	bootDir := filepath.Join(dir, BootDir(1, [16]byte{7}))
+	if err := os.Mkdir(bootDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, chunk.FileName(5)), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(bootDir, chunk.FileName(5)), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	boots, strange, err := Boots(dir)

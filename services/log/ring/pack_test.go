@@ -221,7 +221,7 @@ func keepBoot(t *testing.T, r *Ring, dir string, number int) {
 func TestBoots(t *testing.T) {
 	dir := t.TempDir()
 	if boots, _, err := Boots(filepath.Join(dir, "missing")); len(boots) != 0 || err != nil {
-		t.Errorf("a missing folder: %v, %v", boots, err)
+		t.Errorf("a missing directory: %v, %v", boots, err)
 	}
 	for i, packed := range []bool{true, false} {
 		r, _, err := Open(t.TempDir(), DefaultSize, [16]byte{byte(i + 1)}, testClock)

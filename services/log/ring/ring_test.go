@@ -121,7 +121,7 @@ func TestReopenKeepsEntriesAndCursors(t *testing.T) {
 	}
 }
 
-// A source that is forgotten and comes again begins anew; a cursor of its former life would hide its lines.
+// A source that is forgotten and comes back starts from zero; a cursor of its former life would hide its lines.
 func TestReopenTakesTheLatestLifeOfASource(t *testing.T) {
 	dir := t.TempDir()
 	r := open(t, dir, DefaultSize)

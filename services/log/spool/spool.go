@@ -1,5 +1,5 @@
-// Package spool brings the bytes of a log pipe into a file in RAM and makes lines of them, such that a process killed
-// at any moment loses no byte. It keeps no entry and knows no limit: its Sink does. Read Spool first.
+// Package spool moves the bytes of a log pipe into a file in RAM and splits them into lines, so that a process that is
+// killed at any moment loses no byte. It keeps no entry and knows no limit: its Sink does. Read Spool first.
 package spool
 
 import (

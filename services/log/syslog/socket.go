@@ -1,8 +1,8 @@
-// Package syslog owns /dev/log, the datagram socket that syslog(3) of every C library writes to: its making, taking
-// messages from it one by one, and what they say.
+// Package syslog owns /dev/log, the datagram socket that syslog(3) of every C library writes to: it creates the socket,
+// takes messages from it one by one, and parses them.
 //
-// A message is looked at first and taken away later, so that its reader may be killed in between without losing it; its
-// Stamp tells the next reader whether the former one had written it down. The package never writes a log and never
+// A message is read first and removed later, so that its reader may be killed in between without losing it; its Stamp
+// shows the next reader whether the one before has written it to the log. The package never writes a log and never
 // answers. Read Socket first.
 package syslog
 

@@ -1,6 +1,6 @@
 // Package definition reads and writes service files: it decodes one, puts the files of one service on top of each
-// other, sets the defaults, checks what only several keys together can say, and writes a definition as a file again. It
-// reports every fault at once, with its place and remedy. Read Parse first, then Load.
+// other, sets the defaults, checks keys that depend on each other, and writes a definition as a file again. It reports
+// every fault at once, with its place and remedy. Read Parse first, then Load.
 package definition
 
 import (
@@ -93,7 +93,7 @@ func (p *parser) add(name string, f keys.Fault) {
 	case len(p.faults) > maxFaults:
 		return
 	case len(p.faults) == maxFaults:
-		p.faults = append(p.faults, keys.Fault{File: p.last.file, Text: "has more faults than are told",
+		p.faults = append(p.faults, keys.Fault{File: p.last.file, Text: "has more faults than are listed",
 			Hint: "mend these first"})
 		return
 	}

@@ -79,7 +79,7 @@ func TestLoadKeepsTheGood(t *testing.T) {
 		"s/c.toml":      {Data: []byte(`command = ["/bin/c"]`)},
 		"s/.hid.toml":   {Data: []byte("garbage")},
 		"s/note.txt":    {Data: []byte("garbage")},
-		"s/d.toml/x":    {Data: []byte("a folder")},
+		"s/d.toml/x":    {Data: []byte("a directory")},
 	}
 	specs, errs := Load(Layer{FS: fsys, Dir: "s"})
 	if len(specs) != 2 || specs[0].Name != "a" || specs[1].Name != "c" {
@@ -96,7 +96,7 @@ func TestLoadKeepsTheGood(t *testing.T) {
 		}
 	}
 	if specs, errs := Load(Layer{FS: fsys, Dir: "absent"}); len(specs) > 0 || errs != nil {
-		t.Errorf("Load of a missing folder gives %v, %v", specs, errs)
+		t.Errorf("Load of a missing directory gives %v, %v", specs, errs)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package keys owns the vocabulary of service files: the table of all keys, and for each the form of its value and what
-// is said about a wrong one. What only several keys together can say is definition's. Read All first.
+// Package keys owns the vocabulary of service files: the table of all keys, and for each key the form of its value and
+// the fault of a wrong one. Package definition checks keys that depend on each other. Read All first.
 package keys
 
 import (
@@ -16,8 +16,8 @@ type Key struct {
 	Set  func(*spec.Spec, any) []Fault // Text, Hint and, inside a table, Key; the parser adds the place
 }
 
-// keys is the whole vocabulary of a service file. A setter replaces what a lower layer said, but
-// for the two tables, which are replaced name by name.
+// All lists every key of a service file. A setter replaces the value of a lower layer; only the two tables are
+// replaced name by name.
 var All = [...]Key{
 	{"description", func(s *spec.Spec, v any) []Fault { return text(v, &s.Description) }},
 	{"masked", func(s *spec.Spec, v any) []Fault { return boolean(v, &s.Masked) }},

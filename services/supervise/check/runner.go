@@ -1,6 +1,6 @@
-// Package check runs the checks of services beside the supervisor's loop and brings their results into it: whether a
-// service may start, whether it is up, and whether it is healthy. What a result leads to is for the supervisor to
-// decide. Read Checks first.
+// Package check runs the checks of services beside the supervisor's loop and passes the results to it: whether a
+// service may start, whether it is up, and whether it is healthy. The supervisor decides what a result leads to. Read
+// Checks first.
 package check
 
 import (

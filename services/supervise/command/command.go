@@ -162,5 +162,5 @@ func WritePID(out *os.File, pid int) {
 	_, _ = unix.Pwritev2(int(out.Fd()), [][]byte{line}, -1, unix.RWF_NOWAIT)
 }
 
-// launcher is the name by which the init binary confines itself and then becomes a service's program.
+// Launcher is the name by which the init binary confines itself and then becomes a service's program.
 const Launcher = "launch"

@@ -1,5 +1,5 @@
-// Package loop hands work and values of any goroutine to the single goroutine that owns a state, the loop of the
-// supervisor, which so needs no lock for its state. It starts no goroutine. Read Calls first.
+// Package loop hands functions and values from any goroutine to the one goroutine that owns the state, the loop of the
+// supervisor. The loop therefore needs no lock. This package starts no goroutine. Read Calls first.
 package loop
 
 import (
@@ -22,7 +22,7 @@ func NewCalls() *Calls { return &Calls{c: make(chan func()), ended: make(chan st
 // C delivers the functions. Only the loop receives from it.
 func (c *Calls) C() <-chan func() { return c.c }
 
-// End makes all who wait for the loop, and all who ask later, give up. The loop calls it once, at its end.
+// End makes all waiting and later calls of Do and Post return. The loop calls it once, at its end.
 func (c *Calls) End() { close(c.ended) }
 
 // Ended is closed by End.
@@ -43,7 +43,7 @@ func (c *Calls) Do(ctx context.Context, do func()) error {
 	}
 }
 
-// Post has the loop call do, unless ctx ends before: the loop itself may cancel ctx when do has lost its meaning.
+// Post has the loop call do, unless ctx ends first. The loop may cancel ctx when do is no longer needed.
 func (c *Calls) Post(ctx context.Context, do func()) {
 	alive := func() {
 		if ctx.Err() == nil {

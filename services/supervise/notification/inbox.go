@@ -1,6 +1,6 @@
-// Package notification receives the messages that services send to PID 1 with sd_notify(3): it looks up who sent each,
-// refuses what no service may send, and says what a message means for the state of its service. It changes no service.
-// Read Inbox first.
+// Package notification receives the messages that services send to PID 1 with sd_notify(3): it looks up the sender of
+// each, refuses what no service may send, and translates a message into its meaning for the state of the service. It
+// changes no service. Read Inbox first.
 package notification
 
 import (

@@ -1,5 +1,5 @@
 // Package operation serves the operations of the control protocol that concern services: it decodes their arguments,
-// and says in words what they return, refuse and advise. What they do is for the supervisor. Read Services first.
+// and puts results, refusals and advice into words. The supervisor carries the operations out. Read Services first.
 package operation
 
 import (

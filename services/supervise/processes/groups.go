@@ -1,6 +1,6 @@
-// Package processes owns what is done to all processes of a service together: it limits, signals, kills and sweeps
-// them. Each service has a cgroup; without cgroups its processes are those in the process group and session of its main
-// process. It starts nothing and decides nothing. Read Groups first.
+// Package processes acts on all processes of a service together: it limits, signals, kills and sweeps them. Each
+// service has a cgroup; without cgroups its processes are those in the process group and session of its main process.
+// It starts nothing and decides nothing. Read Groups first.
 package processes
 
 import (

@@ -1,4 +1,4 @@
-// Package request decides when what a person asked of a service is done: a start, a stop or a restart. It changes no
+// Package request decides when a request of a person is carried out: to start, stop or restart a service. It changes no
 // service and knows them only as the caller describes them. Read List first.
 package request
 

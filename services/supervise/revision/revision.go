@@ -1,5 +1,5 @@
-// Package revision compares the known services with service files that were read again. It is pure: what follows from
-// the difference is for the supervisor to do. Read Compare first.
+// Package revision compares the known services with service files that were read again. It is pure: the supervisor acts
+// on the difference. Read Compare first.
 package revision
 
 import (

@@ -1,5 +1,5 @@
 // Package starter starts the processes of services: it makes the command, creates or enters the cgroup, and passes
-// descriptors on. When a service starts, and what its end means, is for the supervisor. Read Starter first.
+// descriptors on. The supervisor decides when a service starts, and what its end means. Read Starter first.
 package starter
 
 import (

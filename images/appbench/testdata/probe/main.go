@@ -1,5 +1,5 @@
-// Command probe is what the containers of the bench run, and what asks them: a server of requests, and clients that
-// count the answers of a server and of a name server. It prints one JSON object.
+// Command probe is the program that the containers of the bench run, and the one that asks them: a server that answers
+// requests, and clients that count the answers of a server and of a name server. It prints one JSON object.
 package main
 
 import (
