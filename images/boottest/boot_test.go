@@ -278,7 +278,7 @@ func tellShared(t *testing.T, dir images, board string, later patterns, place fu
 		t.Fatal(err)
 	}
 	// Stories about containers wait briefly only, so that a device without any fails soon.
-	if _, err := awaitOutput(t, device); err != nil {
+	if _, err := awaitOutput(t, device, 0); err != nil {
 		t.Error(err)
 	}
 	tell(t, files, func() *scene {
