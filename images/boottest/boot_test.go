@@ -375,9 +375,13 @@ func (f *failures) print(w io.Writer) {
 	}
 }
 
-// reach tries to connect for a moment.
-func reach(ctx context.Context, address string) error {
-	d := net.Dialer{Timeout: 3 * time.Second}
+// reach tries to connect; where it must not get through, only for a moment.
+func reach(ctx context.Context, address string, must bool) error {
+	limit := 3 * time.Second
+	if must {
+		limit = testenv.Patience()
+	}
+	d := net.Dialer{Timeout: limit}
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err

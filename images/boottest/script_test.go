@@ -529,7 +529,7 @@ func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 func cmdReachable(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 1, "[!] reachable PORT")
 	s := sceneOf(ts)
-	err := reach(s.ctx, fmt.Sprintf("%s:%s", Address(s.device.number), args[0]))
+	err := reach(s.ctx, fmt.Sprintf("%s:%s", Address(s.device.number), args[0]), !neg)
 	if (err != nil) != neg {
 		ts.Fatalf("reach port %s: %v", args[0], err)
 	}
