@@ -115,10 +115,10 @@ prove-update: test-images ## records updates with the slots of real images for b
 	rm build/qemu-x86_64-next.img build/qemu-arm64-next.img
 
 .PHONY: idle
-idle: build ## leaves BOARD alone for ten minutes, and fails if anything is written
+idle: build ## leaves BOARD alone for ten minutes, and fails if anything is written or a process is busy
 	@mkdir -p build
 	bin/resin build --board $(BOARD) --variant development $(without) -o build/$(BOARD)-development.img
-	RESINOS_IMAGES=$(CURDIR)/build RESINOS_BOARD=$(BOARD) RESINOS_IDLE=10m $(GO) test -count=1 -timeout 40m -v -run TestPowerCut ./images/cuttest
+	RESINOS_IMAGES=$(CURDIR)/build RESINOS_BOARD=$(BOARD) RESINOS_IDLE=10m RESINOS_BENCH=1 $(GO) test -count=1 -timeout 40m -v -run TestPowerCut ./images/cuttest
 
 .PHONY: check
 check: build-all budget-files ## checks the rules of the tree: format, vet, staticcheck, layers, limits, names, budgets
