@@ -1,6 +1,8 @@
 package boottest
 
 import (
+	"errors"
+	"os/exec"
 	"testing"
 	"time"
 )
@@ -46,6 +48,19 @@ func TestCutUptime(t *testing.T) {
 		if uptime.Round(time.Millisecond) != tt.uptime.Round(time.Millisecond) || string(out) != tt.out {
 			t.Errorf("cutUptime(%q) = %v, %q, %v", tt.said, uptime, out, err)
 		}
+	}
+}
+
+// TestTellUptime: a shell tells its clock before what a command prints, and the status is the command's.
+func TestTellUptime(t *testing.T) {
+	s := scene{vars: map[string]string{"BOARD": "it's one"}}
+	said, err := exec.Command("/bin/sh", "-c", tellUptime+s.shellVars()+`echo "$BOARD"; (exit 3)`).Output()
+	var status *exec.ExitError
+	if !errors.As(err, &status) || status.ExitCode() != 3 {
+		t.Errorf("the command ends with %v, want status 3", err)
+	}
+	if uptime, out, err := cutUptime(said); err != nil || uptime <= 0 || string(out) != "it's one\n" {
+		t.Errorf("uptime %v, output %q, %v", uptime, out, err)
 	}
 }
 
