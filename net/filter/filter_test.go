@@ -145,8 +145,8 @@ func (d *device) listen(port int) {
 	}()
 }
 
-// reaches reports whether the neighbour gets through to a port, from one of its addresses; what is dropped is silent, and
-// not waited for as long.
+// reaches reports whether the neighbour gets through to a port, from one of its addresses; what is dropped is silent,
+// and not waited for as long.
 func (d *device) reaches(port int, from string, expected bool) (open bool) {
 	d.far.Do(func() error {
 		dialer := net.Dialer{Timeout: testenv.Limit(expected), LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
