@@ -92,8 +92,10 @@ prove: test-images test-closed test-bundles test-docker ## runs what takes longe
 	$(MAKE) idle
 	$(MAKE) test-throttled
 
-# Excluded: tests of whole devices and PID 1s, of their builds, and benches.
-UNITS = $(shell $(GO) list ./... | grep -v -e /images/ -e resinos/init$$)
+# Excluded: tests that boot whole devices or PID 1s or build whole images, and benches. Throttled, each would take hours; no
+# other package of images takes more than ten seconds of a processor.
+whole := appbench bootbench boottest build cuttest servicebench
+UNITS = $(shell $(GO) list ./... | grep -v $(whole:%=-e /images/%$$) -e resinos/init$$)
 
 .PHONY: test-throttled
 test-throttled: deps bin/amd64/crun/ready ## runs five copies of each of UNITS at once, each at 5 % of a processor: tests that guess about time fail
@@ -115,10 +117,10 @@ prove-update: test-images ## records updates with the slots of real images for b
 	rm build/qemu-x86_64-next.img build/qemu-arm64-next.img
 
 .PHONY: idle
-idle: build ## leaves BOARD alone for ten minutes, and fails if anything is written
+idle: build ## leaves BOARD alone for ten minutes, and fails if anything is written or a process is busy
 	@mkdir -p build
 	bin/resin build --board $(BOARD) --variant development $(without) -o build/$(BOARD)-development.img
-	RESINOS_IMAGES=$(CURDIR)/build RESINOS_BOARD=$(BOARD) RESINOS_IDLE=10m $(GO) test -count=1 -timeout 40m -v -run TestPowerCut ./images/cuttest
+	RESINOS_IMAGES=$(CURDIR)/build RESINOS_BOARD=$(BOARD) RESINOS_IDLE=10m RESINOS_BENCH=1 $(GO) test -count=1 -timeout 40m -v -run TestPowerCut ./images/cuttest
 
 .PHONY: check
 check: build-all budget-files ## checks the rules of the tree: format, vet, staticcheck, layers, limits, names, budgets

@@ -38,8 +38,8 @@ func sleeps(t *tree) ([]string, error) {
 	return faults, nil
 }
 
-// sleepLines lists the lines with a sleep outside of a bubble that has no reason: time.Sleep, or <-time.After as a
-// statement.
+// sleepLines lists the lines with a sleep outside of a bubble that has no reason: time.Sleep, or a receive from
+// time.After that is not one of several cases of a select.
 func sleepLines(text []byte) ([]int, error) {
 	set := token.NewFileSet()
 	f, err := parser.ParseFile(set, "", text, parser.ParseComments|parser.SkipObjectResolution)
@@ -55,15 +55,18 @@ func sleepLines(text []byte) ([]int, error) {
 		}
 	}
 	var lines []int
-	selected := map[ast.Node]bool{} // one of several that are waited for
+	selected := map[ast.Expr]bool{} // one of several that are waited for
 	ast.Inspect(f, func(n ast.Node) bool {
 		if isCall(n, "synctest", "Test") {
 			return false
 		}
-		if c, ok := n.(*ast.CommClause); ok && c.Comm != nil {
-			selected[c.Comm] = true
+		if s, ok := n.(*ast.SelectStmt); ok && len(s.Body.List) > 1 {
+			for _, c := range s.Body.List {
+				selected[received(c.(*ast.CommClause).Comm)] = true
+			}
 		}
-		if isSleep(n) && !selected[n] && !reasons[set.Position(n.Pos()).Line] {
+		e, ok := n.(ast.Expr)
+		if ok && isSleep(e) && !selected[e] && !reasons[set.Position(n.Pos()).Line] {
 			lines = append(lines, set.Position(n.Pos()).Line)
 		}
 		return true
@@ -71,13 +74,20 @@ func sleepLines(text []byte) ([]int, error) {
 	return lines, nil
 }
 
-func isSleep(n ast.Node) bool {
-	s, statement := n.(*ast.ExprStmt)
-	if !statement {
-		return isCall(n, "time", "Sleep") // also in a for statement or a go statement
+// received is what a case of a select waits for; nil if it sends, or is the default.
+func received(s ast.Stmt) ast.Expr {
+	switch s := s.(type) {
+	case *ast.ExprStmt:
+		return s.X
+	case *ast.AssignStmt:
+		return s.Rhs[0]
 	}
-	receive, ok := s.X.(*ast.UnaryExpr)
-	return ok && receive.Op == token.ARROW && isCall(receive.X, "time", "After")
+	return nil
+}
+
+func isSleep(e ast.Expr) bool {
+	receive, ok := e.(*ast.UnaryExpr)
+	return isCall(e, "time", "Sleep") || ok && receive.Op == token.ARROW && isCall(receive.X, "time", "After")
 }
 
 func isCall(n ast.Node, pkg, name string) bool {

@@ -23,10 +23,27 @@ func f() {
 	case <-time.After(1):
 	}
 	x.Sleep(1)
+	select {
+	case <-time.After(1): // sleep: as above
+	}
+	select {
+	case t := <-time.After(1):
+	}
+	select {
+	case <-time.After(1):
+	case <-x:
+	}
+	select {
+	case <-time.After(1):
+	default:
+	}
+	select {
+	case <-x:
+	}
 }
 `
 	got, err := sleepLines([]byte(text))
-	if want := []int{6, 8, 9, 12}; err != nil || !slices.Equal(got, want) {
+	if want := []int{6, 8, 9, 12, 15, 22}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("sleepLines = %v, %v, want %v", got, err, want)
 	}
 }

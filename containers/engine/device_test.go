@@ -232,13 +232,13 @@ func (d *device) pid(id string) int {
 
 // labels are those of a container, nil while there is none.
 func (d *device) labels(id string) map[string]string {
-	client, err := containerd.New(d.path("run", "c.sock"), containerd.WithTimeout(time.Second))
+	client, err := containerd.New(d.path("run", "c.sock"), containerd.WithTimeout(testenv.Patience()))
 	if err != nil {
 		return nil
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(namespaces.WithNamespace(context.Background(), engineclient.Namespace),
-		5*time.Second)
+		testenv.Patience())
 	defer cancel()
 	c, err := client.ContainerService().Get(ctx, id)
 	if err != nil {

@@ -484,12 +484,13 @@ func loopbackUp(t *testing.T) {
 
 // ask returns what a server says that talks at once.
 func ask(address string) string {
-	c, err := net.DialTimeout("tcp", address, time.Second)
+	const looks = 10 // that Patience has room for: a port that is not served yet may be silent
+	c, err := net.DialTimeout("tcp", address, testenv.Patience()/looks)
 	if err != nil {
 		return ""
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(testenv.Patience() / looks)); err != nil {
 		return ""
 	}
 	text, _ := io.ReadAll(c) // what came until an error is the answer

@@ -84,7 +84,7 @@ func measure(t *testing.T, device *Device, board string) (measured, error) {
 		return measured{}, err
 	}
 	defer device.Kill()
-	milestones, err := awaitOutput(t, device)
+	milestones, err := awaitOutput(t, device, undisturbed)
 	if err != nil {
 		return measured{}, err
 	}
@@ -104,11 +104,11 @@ func measure(t *testing.T, device *Device, board string) (measured, error) {
 	}, err
 }
 
-// awaitOutput reads the milestones until the container's first output is among them. It lets the device boot first:
-// each question is a process more on it, and the first one starts sshd.
-func awaitOutput(t *testing.T, device *Device) (map[string]float64, error) {
-	time.Sleep(undisturbed) // sleep: the boot is not asked
-	for end := time.Now().Add(BootTimeout); ; {
+// awaitOutput reads the milestones until the container's first output is among them. For a while at first it leaves the
+// device alone: each question is a process more on it, and the first one starts sshd.
+func awaitOutput(t *testing.T, device *Device, alone time.Duration) (map[string]float64, error) {
+	time.Sleep(alone) // sleep: a boot that is measured is not asked
+	for end := time.Now().Add(patient(BootTimeout)); ; {
 		text, err := device.Output(t.Context(), "osctl boot --json")
 		var got struct{ Milestones map[string]float64 }
 		if err == nil {

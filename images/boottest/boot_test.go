@@ -278,7 +278,7 @@ func tellShared(t *testing.T, dir images, board string, later patterns, place fu
 		t.Fatal(err)
 	}
 	// Stories about containers wait briefly only, so that a device without any fails soon.
-	if _, err := awaitOutput(t, device); err != nil {
+	if _, err := awaitOutput(t, device, 0); err != nil {
 		t.Error(err)
 	}
 	tell(t, files, func() *scene {
@@ -375,9 +375,13 @@ func (f *failures) print(w io.Writer) {
 	}
 }
 
-// reach tries to connect for a moment.
-func reach(ctx context.Context, address string) error {
-	d := net.Dialer{Timeout: 3 * time.Second}
+// reach tries to connect; where it must not get through, only for a moment.
+func reach(ctx context.Context, address string, must bool) error {
+	limit := 3 * time.Second
+	if must {
+		limit = testenv.Patience()
+	}
+	d := net.Dialer{Timeout: limit}
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err

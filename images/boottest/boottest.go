@@ -24,6 +24,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 // A Lab is a private network namespace with a bridge, where dnsmasq answers DHCP and DNS. The process that opens it
@@ -142,8 +144,8 @@ func (l *Lab) serve(ctx context.Context) error {
 
 // awaitServer waits until dnsmasq has reported that it is ready.
 func (l *Lab) awaitServer(ctx context.Context) error {
-	deadline := time.NewTimer(10 * time.Second)
-	defer deadline.Stop()
+	late := time.NewTimer(testenv.Patience())
+	defer late.Stop()
 	for {
 		said := l.Said()
 		if strings.Contains(said, "DHCP, IP range") {
@@ -151,7 +153,7 @@ func (l *Lab) awaitServer(ctx context.Context) error {
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
-		case <-deadline.C:
+		case <-late.C:
 			return fmt.Errorf("start dnsmasq: it says %q", said)
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -25,7 +25,8 @@ type Device struct {
 	shell   *qemu.Shell  // nil until the first login, and after the connection broke
 }
 
-// BootTimeout limits a boot, from QEMU's start to a login. Two guests share two processors without KVM, and CI is slow.
+// BootTimeout limits a boot, from QEMU's start to a login. Two guests share two processors without KVM; in CI, which is
+// slow, it is three times as long (patient).
 const BootTimeout = 3 * time.Minute
 
 // Device returns the place with this number in the lab.
@@ -80,7 +81,8 @@ func (d *Device) Login(ctx context.Context) (*qemu.Shell, error) {
 	if d.guest == nil {
 		return nil, errors.New("log in: the device is off")
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, BootTimeout, fmt.Errorf("no login within %v", BootTimeout))
+	limit := patient(BootTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no login within %v", limit))
 	defer cancel()
 	go func() { // ends with ctx, at the latest when this function returns
 		select {
@@ -133,6 +135,13 @@ func (d *Device) Output(ctx context.Context, command string) (string, error) {
 	return strings.TrimSpace(out.String()), nil
 }
 
+// Each is for a patient.
+const (
+	askTimeout     = 20 * time.Second // to ask for a reboot: the device may close the connection without a status
+	attemptTimeout = 10 * time.Second // to log in after a reboot, before it is tried anew
+	offTimeout     = time.Minute      // to end
+)
+
 const bootID = "cat /proc/sys/kernel/random/boot_id"
 
 // Reboot reboots the device with a command and returns when the next boot accepts a login.
@@ -141,7 +150,7 @@ func (d *Device) Reboot(ctx context.Context, command string) error {
 	if err != nil {
 		return err
 	}
-	asked, cancel := context.WithTimeout(ctx, 20*time.Second) // the device may close the connection without a status
+	asked, cancel := context.WithTimeout(ctx, patient(askTimeout))
 	_, _ = d.Run(asked, command, io.Discard, io.Discard)
 	cancel()
 	return d.AwaitBoot(ctx, before)
@@ -149,11 +158,12 @@ func (d *Device) Reboot(ctx context.Context, command string) error {
 
 // AwaitBoot returns when a boot other than the one with the id before accepts a login.
 func (d *Device) AwaitBoot(ctx context.Context, before string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, BootTimeout, fmt.Errorf("no second boot within %v", BootTimeout))
+	limit := patient(BootTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no second boot within %v", limit))
 	defer cancel()
 	for {
 		d.Logout()
-		attempt, stop := context.WithTimeout(ctx, 10*time.Second)
+		attempt, stop := context.WithTimeout(ctx, patient(attemptTimeout))
 		now, err := d.Output(attempt, bootID)
 		stop()
 		switch {
@@ -173,7 +183,7 @@ func (d *Device) AwaitBoot(ctx context.Context, before string) error {
 
 // PowerOff powers the device off and returns when it is off.
 func (d *Device) PowerOff(ctx context.Context) error {
-	asked, cancel := context.WithTimeout(ctx, 20*time.Second) // the device may close the connection without a status
+	asked, cancel := context.WithTimeout(ctx, patient(askTimeout))
 	_, _ = d.Run(asked, "osctl poweroff", io.Discard, io.Discard)
 	cancel()
 	return d.AwaitOff(ctx)
@@ -182,7 +192,8 @@ func (d *Device) PowerOff(ctx context.Context) error {
 // AwaitOff returns when the guest has ended, with an error if it did not end by itself.
 func (d *Device) AwaitOff(ctx context.Context) error {
 	d.Logout()
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("it still runs after a minute"))
+	limit := patient(offTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it still runs after %v", limit))
 	defer cancel()
 	if err := d.guest.Wait(ctx); err != nil {
 		return fmt.Errorf("power off: %w\n%s", err, d.guest.LastLines())

@@ -103,7 +103,7 @@ func cmdPlacard(ts *testscript.TestScript, neg bool, args []string) {
 	timeout, err := time.ParseDuration(args[0])
 	ts.Check(err)
 	s := sceneOf(ts)
-	ctx, cancel := context.WithTimeout(s.ctx, patient(timeout))
+	ctx, cancel := context.WithTimeout(s.ctx, hostLimit(timeout))
 	defer cancel()
 	file := ts.MkAbs("placard.png")
 	for {

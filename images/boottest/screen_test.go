@@ -50,7 +50,7 @@ func cmdScreen(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	s := sceneOf(ts)
-	ctx, cancel := context.WithTimeout(s.ctx, patient(timeout))
+	ctx, cancel := context.WithTimeout(s.ctx, hostLimit(timeout))
 	defer cancel()
 	file := ts.MkAbs("screen.png")
 	for {

@@ -22,7 +22,6 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"resinos/images/qemu"
-	"resinos/mounts/testenv"
 )
 
 // A scene is what the commands of one story act on.
@@ -60,15 +59,6 @@ func (s *scene) shellVars() string {
 
 // commandTimeout bounds one command in a guest.
 const commandTimeout = time.Minute
-
-// patient is a bound for what has to happen: where it does, nobody waits longer than it takes, and CI's machines are
-// shared.
-func patient(bound time.Duration) time.Duration {
-	if testenv.CI() {
-		return 3 * bound
-	}
-	return bound
-}
 
 // commands are what stories can say beside the standard commands of testscript.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -130,7 +120,7 @@ func cmdScript(ts *testscript.TestScript, neg bool, args []string) {
 
 func runInGuest(ts *testscript.TestScript, neg bool, command string) {
 	s := sceneOf(ts)
-	ctx, cancel := context.WithTimeout(s.ctx, patient(BootTimeout+commandTimeout))
+	ctx, cancel := context.WithTimeout(s.ctx, hostLimit(commandTimeout))
 	defer cancel()
 	code, err := s.device.Run(ctx, s.shellVars()+command, ts.Stdout(), ts.Stderr())
 	if err != nil {
@@ -142,7 +132,7 @@ func runInGuest(ts *testscript.TestScript, neg bool, command string) {
 }
 
 // waitfor TIMEOUT COMMAND [REGEXP]: repeats a command in the guest until it succeeds (with !: fails) and prints a
-// match.
+// match. TIMEOUT is of the guest's time.
 func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 2 || len(args) == 3, "[!] waitfor TIMEOUT 'COMMAND LINE' [REGEXP]")
 	s := sceneOf(ts)
@@ -153,28 +143,34 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 		match, err = regexp.Compile("(?m)" + args[2])
 		ts.Check(err)
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, patient(timeout))
+	ctx, cancel := context.WithTimeout(s.ctx, hostLimit(timeout))
 	defer cancel()
-	var last string
+	end, over := deadline{left: patient(timeout)}, false
+	last := "the guest has not answered"
 	for {
-		var out, talk bytes.Buffer
-		code, err := s.device.Run(ctx, s.shellVars()+args[1], &out, &talk)
+		var said, talk bytes.Buffer
+		code, err := s.device.Run(ctx, tellUptime+s.shellVars()+args[1], &said, &talk)
 		if err == nil {
-			last = fmt.Sprintf("exit status %d\n%s%s", code, out.String(), talk.String())
-			if (code == 0 && match.Match(out.Bytes())) != neg {
-				_, _ = ts.Stdout().Write(out.Bytes()) // a buffer
+			uptime, out, fault := cutUptime(said.Bytes())
+			if (code == 0 && match.Match(out)) != neg {
+				_, _ = ts.Stdout().Write(out) // a buffer
 				return
 			}
+			over = fault == nil && end.passed(uptime)
+			last = fmt.Sprintf("exit status %d\n%s%s", code, out, talk.String())
 		}
 		select {
 		case <-time.After(250 * time.Millisecond):
 		case <-ctx.Done():
+		}
+		if over || ctx.Err() != nil || !s.device.Running() {
 			ts.Fatalf("waitfor %q: not within %v; last: %s", args[1], timeout, last)
 		}
 	}
 }
 
-// console REGEXP [TIMEOUT]: waits for a line on the serial console, from the start of the guest on.
+// console REGEXP [TIMEOUT]: waits for a line on the serial console, from the start of the guest on. Where stories look
+// at the console, nobody can log in to ask for the guest's time: the host gives up long after TIMEOUT.
 // ! console REGEXP: there is no such line so far.
 func cmdConsole(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 1 || len(args) == 2 && !neg, "[!] console REGEXP [TIMEOUT]")
@@ -186,10 +182,11 @@ func cmdConsole(ts *testscript.TestScript, neg bool, args []string) {
 		timeout, err = time.ParseDuration(args[1])
 		ts.Check(err)
 	}
+	limit := hostLimit(timeout)
 	if neg {
-		timeout = 0
+		limit = 0
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, patient(timeout))
+	ctx, cancel := context.WithTimeout(s.ctx, limit)
 	defer cancel()
 	line, err := s.device.Guest().Console().Wait(ctx, 0, match)
 	if neg && err == nil {
@@ -465,7 +462,8 @@ func cmdDigest(ts *testscript.TestScript, neg bool, args []string) {
 	sceneOf(ts).set(ts, args[0], hex.EncodeToString(h.Sum(nil)))
 }
 
-// lease [TIMEOUT]: waits until the DHCP server has given the device a lease, and prints what it keeps about it.
+// lease [TIMEOUT]: waits until the DHCP server has given the device a lease, and prints what it keeps about it. Before
+// that nobody can ask the guest for its time: the host gives up long after TIMEOUT.
 func cmdLease(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) <= 1 && !neg, "lease [TIMEOUT]")
 	timeout := commandTimeout
@@ -475,7 +473,8 @@ func cmdLease(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 	}
 	s := sceneOf(ts)
-	for end := time.Now().Add(patient(timeout)); ; time.Sleep(200 * time.Millisecond) { // sleep: each look reads a file
+	end := time.Now().Add(hostLimit(timeout))
+	for ; ; time.Sleep(200 * time.Millisecond) { // sleep: each look reads a file
 		line, err := s.device.lab.Lease(s.device.number)
 		ts.Check(err)
 		if line != "" {
@@ -530,7 +529,7 @@ func cmdKeep(ts *testscript.TestScript, neg bool, args []string) {
 func cmdReachable(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 1, "[!] reachable PORT")
 	s := sceneOf(ts)
-	err := reach(s.ctx, fmt.Sprintf("%s:%s", Address(s.device.number), args[0]))
+	err := reach(s.ctx, fmt.Sprintf("%s:%s", Address(s.device.number), args[0]), !neg)
 	if (err != nil) != neg {
 		ts.Fatalf("reach port %s: %v", args[0], err)
 	}

@@ -97,9 +97,16 @@ func TestShell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-	defer cancel()
-	if _, err := again.Run(short, "hang", &out, io.Discard); err == nil {
+	hanging, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := again.Run(hanging, "hang", io.Discard, io.Discard)
+		ended <- err
+	}()
+	testenv.NeverReceive(t, 50*time.Millisecond, "the end of a command that hangs", ended)
+	stop()
+	if err := testenv.Receive(t, "the end with its context", ended); err == nil {
 		t.Error("a hanging command gave no error")
 	}
 }
@@ -110,9 +117,16 @@ func TestDialFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close() // accepts in the kernel, never answers: like QEMU's user network before the guest is up
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if _, err := Dial(ctx, l.Addr().String()); err == nil {
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Dial(ctx, l.Addr().String())
+		ended <- err
+	}()
+	testenv.NeverReceive(t, 300*time.Millisecond, "a login at a mute server", ended)
+	cancel()
+	if err := testenv.Receive(t, "the end with its context", ended); err == nil {
 		t.Error("logged in at a mute server")
 	}
 }

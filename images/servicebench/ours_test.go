@@ -248,11 +248,7 @@ func runTest(t *testing.T, pkg string, env []string, args ...string) (string, ti
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	cmd := exec.Command(binary, args...)
-<<<<<<< HEAD:images/servicebench/ours_test.go
-	cmd.Dir = "../../services/" + room
-=======
-	cmd.Dir = "../" + pkg
->>>>>>> h/words:services/peers/ours_test.go
+	cmd.Dir = "../../services/" + pkg
 	cmd.Env = append(os.Environ(), env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

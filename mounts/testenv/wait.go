@@ -74,6 +74,15 @@ func NeverReceive[T any](t testing.TB, within time.Duration, what string, from <
 	}
 }
 
+// Limit is for what takes a time instead of a channel, such as the dialling of a connection: Patience for what must
+// happen, and a moment for what must not. For what must not, it has the same limits as Never.
+func Limit(must bool) time.Duration {
+	if must {
+		return Patience()
+	}
+	return 300 * time.Millisecond
+}
+
 // Figures reports whether a test may compare what it measures, time or memory, with a limit: RESINOS_BENCH is set, on a
 // machine that does nothing else. The machines of CI are shared; tests there count events.
 func Figures() bool { return os.Getenv("RESINOS_BENCH") != "" }

@@ -55,6 +55,12 @@ func TestWaits(t *testing.T) {
 	}
 }
 
+func TestLimit(t *testing.T) {
+	if must, never := Limit(true), Limit(false); must != Patience() || never <= 0 || never > time.Second {
+		t.Errorf("%s for what must happen, %s for what must not", must, never)
+	}
+}
+
 func TestAtMost(t *testing.T) {
 	for bench, ends := range map[string]string{"": "", "1": "error: it took 2s, want at most 1s"} {
 		t.Setenv("RESINOS_BENCH", bench)

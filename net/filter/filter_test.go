@@ -145,10 +145,11 @@ func (d *device) listen(port int) {
 	}()
 }
 
-// reaches reports whether the neighbour gets through to a port, from one of its addresses.
-func (d *device) reaches(port int, from string, patience time.Duration) (open bool) {
+// reaches reports whether the neighbour gets through to a port, from one of its addresses; what is dropped is silent,
+// and not waited for as long.
+func (d *device) reaches(port int, from string, expected bool) (open bool) {
 	d.far.Do(func() error {
-		dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		dialer := net.Dialer{Timeout: testenv.Limit(expected), LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 		c, err := dialer.DialContext(d.t.Context(), "tcp4", fmt.Sprintf("10.9.0.1:%d", port))
 		if err == nil {
 			open = true
@@ -164,11 +165,7 @@ func (d *device) reached(what, want string, ports ...int) {
 	d.t.Helper()
 	var got []string
 	for _, p := range ports {
-		patience := 300 * time.Millisecond
-		if slices.Contains(strings.Fields(want), fmt.Sprint(p)) {
-			patience = testenv.Patience()
-		}
-		if d.reaches(p, "10.9.0.2", patience) {
+		if d.reaches(p, "10.9.0.2", slices.Contains(strings.Fields(want), fmt.Sprint(p))) {
 			got = append(got, fmt.Sprint(p))
 		}
 	}
@@ -212,7 +209,8 @@ func TestWhatIsReached(t *testing.T) {
 	}
 	c.Close()
 	d.far.Do(func() error {
-		if out, err := exec.Command("busybox", "ping", "-c1", "-W5", "10.9.0.1").CombinedOutput(); err != nil {
+		wait := fmt.Sprintf("-W%d", testenv.Patience()/time.Second)
+		if out, err := exec.Command("busybox", "ping", "-c1", wait, "10.9.0.1").CombinedOutput(); err != nil {
 			t.Errorf("ping: %v\n%s", err, out)
 		}
 		return nil
@@ -229,17 +227,15 @@ func TestRates(t *testing.T) {
 	d.listen(sshPort)
 	d.keeper.Set(true, true, nil)
 	d.has(Wish{Closed: true, SSH: true})
-	_, logins := rates()
+	echo, logins := rates()
 	n := 0
-	for patience := testenv.Patience(); n < 100 && d.reaches(sshPort, "10.9.0.2", patience); n++ {
-		if n+1 >= int(logins.Burst) {
-			patience = 300 * time.Millisecond // the one that is dropped is silent
-		}
+	for n < 100 && d.reaches(sshPort, "10.9.0.2", n < int(logins.Burst)) {
+		n++
 	}
 	if n < int(logins.Burst) || n == 100 {
 		t.Errorf("%d connections in a row, want about %d", n, logins.Burst)
 	}
-	if !d.reaches(sshPort, "10.9.0.3", testenv.Patience()) {
+	if !d.reaches(sshPort, "10.9.0.3", true) {
 		t.Error("another neighbour is kept out")
 	}
 	answers := 0
@@ -257,14 +253,15 @@ func TestRates(t *testing.T) {
 		}
 		buf := make([]byte, 100)
 		for {
-			c.SetReadDeadline(time.Now().Add(300 * time.Millisecond)) // the last answer is followed by none
+			// After as many as there must be, the last one is followed by none.
+			c.SetReadDeadline(time.Now().Add(testenv.Limit(answers < int(echo.Burst))))
 			if _, _, err := c.ReadFrom(buf); err != nil {
 				return nil
 			}
 			answers++
 		}
 	})
-	if echo, _ := rates(); answers < int(echo.Burst) || answers > 1000 {
+	if answers < int(echo.Burst) || answers > 1000 {
 		t.Errorf("%d of 2000 pings are answered", answers)
 	}
 }
@@ -445,12 +442,8 @@ func (d *device) neighbour(far *linktest.Far, own, device string) neighbour {
 
 // reaches reports whether the neighbour gets through; what is dropped is silent, and not waited for as long.
 func (n neighbour) reaches(address string, expected bool) (open bool) {
-	patience := 300 * time.Millisecond
-	if expected {
-		patience = testenv.Patience()
-	}
 	n.far.Do(func() error {
-		c, err := net.DialTimeout("tcp4", address, patience)
+		c, err := net.DialTimeout("tcp4", address, testenv.Limit(expected))
 		if err == nil {
 			open = true
 			c.Close()
@@ -533,7 +526,7 @@ func TestSix(t *testing.T) {
 		return found
 	})
 	d.far.Do(func() error {
-		if c, err := net.DialTimeout("tcp6", "[2001:db8::1]:80", 300*time.Millisecond); err == nil {
+		if c, err := net.DialTimeout("tcp6", "[2001:db8::1]:80", testenv.Limit(false)); err == nil {
 			c.Close()
 			t.Error("a closed port is reached over IPv6")
 		}

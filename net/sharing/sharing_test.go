@@ -122,7 +122,8 @@ func (w *world) client(args ...string) string {
 	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
 		w.t.Fatal(err)
 	}
-	all := append([]string{"udhcpc", "-i", w.far.Name, "-f", "-n", "-q", "-t", "10", "-T", "1", "-s", script}, args...)
+	asks := fmt.Sprint(int(testenv.Patience() / time.Second)) // one a second
+	all := append([]string{"udhcpc", "-i", w.far.Name, "-f", "-n", "-q", "-t", asks, "-T", "1", "-s", script}, args...)
 	cmd := exec.Command("busybox", all...)
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -206,12 +207,12 @@ func TestClientReachesTheWorld(t *testing.T) {
 			if err != nil {
 				return fmt.Errorf("%w: %s", err, out)
 			}
-			c, err := net.DialTimeout("tcp4", given[0]+":80", 300*time.Millisecond)
+			c, err := net.DialTimeout("tcp4", given[0]+":80", testenv.Limit(false))
 			if err == nil {
 				c.Close()
 				t.Error("a station behind the uplink reaches a client")
 			}
-			c, err = net.DialTimeout("tcp4", "10.42.0.1:53", 300*time.Millisecond)
+			c, err = net.DialTimeout("tcp4", "10.42.0.1:53", testenv.Limit(false))
 			if err == nil {
 				c.Close()
 				t.Error("a station behind the uplink asks for names")
@@ -226,7 +227,7 @@ func TestClientReachesTheWorld(t *testing.T) {
 			if err != nil {
 				return fmt.Errorf("%w: %s", err, out)
 			}
-			c, err := net.DialTimeout("tcp4", "10.50.0.2:99", 300*time.Millisecond)
+			c, err := net.DialTimeout("tcp4", "10.50.0.2:99", testenv.Limit(false))
 			if err == nil {
 				c.Close()
 				t.Error("a client reaches the world with an address of another network")

@@ -48,7 +48,7 @@ func TestRemoteForward(t *testing.T) {
 			return "", err
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(30 * time.Second))
+		conn.SetDeadline(time.Now().Add(testenv.Patience()))
 		io.WriteString(conn, "question")
 		conn.(*net.TCPConn).CloseWrite()
 		answer, err := io.ReadAll(conn)
@@ -139,7 +139,7 @@ func TestAgent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.SetDeadline(time.Now().Add(30 * time.Second))
+		conn.SetDeadline(time.Now().Add(testenv.Patience()))
 		list, err := sshagent.NewClient(conn).List()
 		if err != nil || len(list) != 1 || list[0].Comment != "mine" {
 			t.Errorf("keys = %v, %v", list, err)

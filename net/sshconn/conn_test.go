@@ -159,7 +159,7 @@ type outside struct{ net.Conn }
 func (outside) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 4711} }
 
 func clientConfig(user string) *ssh.ClientConfig {
-	return &ssh.ClientConfig{User: user, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 10 * time.Second}
+	return &ssh.ClientConfig{User: user, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: testenv.Patience()}
 }
 
 func (f *fixture) dial() *ssh.Client {

@@ -5,7 +5,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -93,9 +92,7 @@ func FuzzForward(f *testing.F) {
 // fuzzClient is a client of a server that has no shell to start.
 func fuzzClient(f *testing.F) *ssh.Client {
 	server := newFixture(f, func(c *setup) { c.Shell, c.Log = "/no/such/shell", slog.New(slog.DiscardHandler) })
-	config := clientConfig("root")
-	config.Timeout = time.Minute
-	client, err := ssh.Dial("tcp", server.addr, config)
+	client, err := ssh.Dial("tcp", server.addr, clientConfig("root"))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -118,7 +118,7 @@ func keyInForce(t *testing.T) (path string, key ssh.Signer) {
 
 func dial(addr string, key ssh.Signer) (*ssh.Client, error) {
 	return ssh.Dial("tcp", addr, &ssh.ClientConfig{User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},
-		HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 20 * time.Second})
+		HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: testenv.Patience()})
 }
 
 func (f *fixture) session() *ssh.Session {
@@ -325,7 +325,7 @@ func TestGarbageBeforeHandshake(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn.SetDeadline(time.Now().Add(60 * time.Second))
+		conn.SetDeadline(time.Now().Add(testenv.Patience()))
 		conn.Write(garbage) // the server may close first
 		if tcp := conn.(*net.TCPConn); tcp != nil {
 			tcp.CloseWrite()
@@ -364,7 +364,7 @@ func TestStalledHandshakes(t *testing.T) {
 		t.Errorf("%d processes for one client that speaks", n)
 	}
 	for i, conn := range silent {
-		conn.SetDeadline(time.Now().Add(60 * time.Second))
+		conn.SetDeadline(time.Now().Add(testenv.Patience()))
 		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("silent connection %d is still open", i)
 		}

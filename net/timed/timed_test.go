@@ -19,6 +19,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"resinos/mounts/testenv"
 	"resinos/net/clock"
 	"resinos/net/clockstatus"
@@ -264,8 +266,9 @@ func isolated(t *testing.T) bool {
 	return true
 }
 
-// near is right: half of the way to a server and back is what a clock may be wrong by, and on a busy host that is long.
-const near = time.Second
+// near is right: half of the way to a server and back is what a clock may be wrong by, and on a busy host that is as
+// long as any wait. All clocks here are set wrong by much more; package clock tests in simulated time how exact it is.
+func near(wrong time.Duration) bool { return wrong.Abs() <= testenv.Patience() }
 
 // Two real servers and one that lies: the clock is stepped once, by what the two say.
 func TestChrony(t *testing.T) {
@@ -281,7 +284,7 @@ func TestChrony(t *testing.T) {
 	cfg.Defaults = []string{loopback.String()}
 	stop := start(t, cfg)
 	s := await(t, cfg.Status, synced)
-	if wrong, steps := f.error(); wrong.Abs() > near || steps != 1 {
+	if wrong, steps := f.error(); !near(wrong) || steps != 1 {
 		t.Errorf("wrong by %v after %d steps", wrong, steps)
 	}
 	if s.By != loopback.String() && s.By != otherHome.String() || s.Stratum != 3 && s.Stratum != 5 ||
@@ -361,7 +364,7 @@ func TestBadServers(t *testing.T) {
 		}
 		t.Logf("%s: %s, %s", one.Name, one.State, one.Why)
 	}
-	if wrong, _ := f.error(); wrong.Abs() > near {
+	if wrong, _ := f.error(); !near(wrong) {
 		t.Errorf("wrong by %v", wrong)
 	}
 }
@@ -392,7 +395,7 @@ func TestLeaseAndJump(t *testing.T) {
 	}
 	f.set(2 * time.Hour)
 	s = await(t, cfg.Status, func(s clockstatus.Status) bool { return s.Steps == 2 })
-	if wrong, _ := f.error(); wrong.Abs() > near || !strings.Contains(s.LastStep.Why, "somebody else") {
+	if wrong, _ := f.error(); !near(wrong) || !strings.Contains(s.LastStep.Why, "somebody else") {
 		t.Errorf("wrong by %v, last step %+v", wrong, s.LastStep)
 	}
 }
@@ -468,7 +471,7 @@ func TestDays(t *testing.T) {
 		if asked-first > 3*6 {
 			t.Errorf("%d questions in the minute after a jump of ten years", asked-first)
 		}
-		if wrong, _ := f.error(); wrong.Abs() > near {
+		if wrong, _ := f.error(); wrong.Abs() > time.Second {
 			t.Errorf("wrong by %v", wrong)
 		}
 		time.Sleep(9*24*time.Hour + time.Hour)
@@ -585,19 +588,24 @@ func TestKernelRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := k.Read()
-	<-time.After(20 * time.Millisecond) // sleep: what the clocks are to measure
-	b := k.Read()
-	k.Close()
-	for name, passed := range map[string]time.Duration{"boot": b.Boot - a.Boot, "raw": b.Raw.Sub(a.Raw),
-		"real": b.Real.Sub(a.Real)} {
-		if passed < 19*time.Millisecond || passed > testenv.Patience() {
-			t.Errorf("%s: 20 ms took %v", name, passed)
+	for name, c := range map[string]struct {
+		clock func() int64 // the kernel's own value
+		read  func(clock.Reading) int64
+	}{
+		"boot": {func() int64 { return nanoseconds(unix.CLOCK_BOOTTIME) },
+			func(r clock.Reading) int64 { return int64(r.Boot) }},
+		"raw": {func() int64 { return nanoseconds(unix.CLOCK_MONOTONIC_RAW) },
+			func(r clock.Reading) int64 { return int64(r.Raw.Sub(k.origin)) }},
+		"real": {func() int64 { return time.Now().UnixNano() },
+			func(r clock.Reading) int64 { return r.Real.UnixNano() }},
+	} {
+		before := c.clock()
+		got := c.read(k.Read())
+		if after := c.clock(); got < before || got > after || before <= 0 {
+			t.Errorf("%s: %d, want %d to %d", name, got, before, after)
 		}
 	}
-	if off := time.Until(a.Real).Abs(); off > testenv.Patience() || a.Boot <= 0 {
-		t.Errorf("reading = %+v", a)
-	}
+	k.Close()
 	if ppm := k.PPM(); ppm < -500 || ppm > 500 {
 		t.Errorf("PPM = %v", ppm)
 	}

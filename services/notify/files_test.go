@@ -7,9 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"resinos/mounts/testenv"
 )
 
 // sending returns a function that sends text and descriptors to path as any process could.
@@ -220,7 +221,7 @@ func TestTakeOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept.Close()
-	ctx, cancel := context.WithTimeoutCause(context.Background(), 10*time.Second, errors.New("nothing came"))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), testenv.Patience(), errors.New("nothing came"))
 	defer cancel()
 	var sender Sender
 	err = next.Run(ctx, Receiver{Accept: func(s Sender, m Message, _ []*os.File) { sender = s; cancel() },

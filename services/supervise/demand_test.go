@@ -93,6 +93,7 @@ func TestInitSocketEach(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { conn.Close() })
 		conns = append(conns, conn)
 	}
 	var pid [3]int
@@ -104,13 +105,14 @@ func TestInitSocketEach(t *testing.T) {
 	if pid[0] == pid[1] {
 		t.Error("two connections, one process")
 	}
-	conns[2].SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	if _, err := fmt.Fscan(conns[2], &pid[2]); err == nil {
-		t.Error("a third connection is served beside two")
-	}
+	third := make(chan error, 1)
+	go func() { // ends with the connection
+		_, err := fmt.Fscan(conns[2], &pid[2])
+		third <- err
+	}()
+	testenv.NeverReceive(t, 100*time.Millisecond, "a third connection is served beside two", third)
 	conns[0].Close()
-	conns[2].SetReadDeadline(time.Now().Add(testenv.Patience()))
-	if _, err := fmt.Fscan(conns[2], &pid[2]); err != nil {
+	if err := testenv.Receive(t, "the service of the third connection", third); err != nil {
 		t.Errorf("the third connection is not served: %v", err)
 	}
 	if st := r.status("each"); st.Clients != 2 {
