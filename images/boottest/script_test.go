@@ -163,7 +163,10 @@ func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 		case <-time.After(250 * time.Millisecond):
 		case <-ctx.Done():
 		}
-		if over || ctx.Err() != nil || !s.device.Running() {
+		if !s.device.Running() {
+			ts.Fatalf("waitfor %q: the device is off; last: %s", args[1], last)
+		}
+		if over || ctx.Err() != nil {
 			ts.Fatalf("waitfor %q: not within %v; last: %s", args[1], timeout, last)
 		}
 	}
