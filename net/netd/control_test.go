@@ -56,7 +56,7 @@ func TestControl(t *testing.T) {
 		t.Error(err)
 	}
 	d.has("w0", "10.9.0.50/24")
-	for name, want := range map[string]string{"nothing": "is called", "cafe": "no link is there",
+	for name, want := range map[string]string{"nothing": "is called", "cafe": "no link has the profile",
 		"broken": "is called"} {
 		if err := client.Change(t.Context(), netcontrol.OpUp, name); err == nil ||
 			!strings.Contains(err.Error(), want) {
