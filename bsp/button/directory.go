@@ -38,8 +38,8 @@ func watch(dev string, log *slog.Logger) (*directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch input devices: %w", err)
 	}
-	d := &directory{input: filepath.Join(dev, inputDirectory), log: log, fd: fd, file: os.NewFile(uintptr(fd),
-		"inotify")}
+	d := &directory{input: filepath.Join(dev, inputDirectory), log: log, fd: fd,
+		file: os.NewFile(uintptr(fd), "inotify")}
 	if _, err := fd.Add(dev, unix.IN_CREATE|unix.IN_ONLYDIR); dirwatch.Scarce(err) {
 		d.poll(err)
 	} else if err != nil {
