@@ -3,6 +3,7 @@ package packed
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -14,6 +15,9 @@ import (
 
 	"resinos/mounts/testenv"
 )
+
+// kit is the name of the packed program. It differs for each process of tests, since all share the host's loop devices.
+var kit = fmt.Sprint("kit", os.Getpid())
 
 // root gives the calling test a mount namespace in which /usr/lib has the packed program "kit" only: busybox, and
 // "text" a file. It returns false in the run outside of it, in which the test must return.
@@ -44,10 +48,10 @@ func root(t *testing.T) bool {
 			t.Fatal(err)
 		}
 	}
-	if err := os.MkdirAll(Path("kit"), 0o755); err != nil {
+	if err := os.MkdirAll(Path(kit), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, Path("kit")+Suffix, string(data))
+	write(t, Path(kit)+Suffix, string(data))
 	return true
 }
 
@@ -61,7 +65,7 @@ func write(t *testing.T, path, text string) {
 // unseen fails the test if this namespace sees the files of the kit.
 func unseen(t *testing.T) {
 	t.Helper()
-	if files, err := os.ReadDir(Path("kit")); err != nil || len(files) > 0 {
+	if files, err := os.ReadDir(Path(kit)); err != nil || len(files) > 0 {
 		t.Errorf("the directory holds %v, %v", files, err)
 	}
 }
@@ -74,7 +78,7 @@ func attached(t *testing.T) (n int) {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), "kit"+Suffix) {
+		if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), kit+Suffix) {
 			n++
 		}
 	}
@@ -91,16 +95,16 @@ func TestAttach(t *testing.T) {
 	if !root(t) {
 		return
 	}
-	if err := Attach("kit"); err != nil {
+	if err := Attach(kit); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := os.ReadFile(Path("kit") + "/text"); string(text) != "of the kit\n" {
+	if text, err := os.ReadFile(Path(kit) + "/text"); string(text) != "of the kit\n" {
 		t.Errorf("%q, %v", text, err)
 	}
-	if err := os.WriteFile(Path("kit")+"/text", nil, 0o644); err == nil {
+	if err := os.WriteFile(Path(kit)+"/text", nil, 0o644); err == nil {
 		t.Error("the files can be written")
 	}
-	if err := unix.Unmount(Path("kit"), 0); err != nil {
+	if err := unix.Unmount(Path(kit), 0); err != nil {
 		t.Fatal(err)
 	}
 	free(t)
@@ -113,7 +117,7 @@ func TestCommand(t *testing.T) {
 		return
 	}
 	link := filepath.Join(t.TempDir(), "busybox")
-	target, err := filepath.Rel(filepath.Dir(link), Path("kit")+"/busybox")
+	target, err := filepath.Rel(filepath.Dir(link), Path(kit)+"/busybox")
 	if err := errors.Join(err, os.Symlink(target, link)); err != nil {
 		t.Fatal(err)
 	}
@@ -167,20 +171,20 @@ func TestCommand(t *testing.T) {
 	free(t)
 }
 
-// runVariable has TestRun become the program.
+// runVariable has TestRun become the packed program of that name.
 const runVariable = "RESINOS_PACKED_RUN"
 
 // TestRun: the files are visible to the process that became the program, and to nobody else.
 func TestRun(t *testing.T) {
-	if os.Getenv(runVariable) != "" {
-		script := "read x; read y <" + Path("kit") + "/text; echo $x $y"
-		t.Fatal(Run("kit", "busybox", []string{"sh", "-c", script}, nil))
+	if name := os.Getenv(runVariable); name != "" {
+		script := "read x; read y <" + Path(name) + "/text; echo $x $y"
+		t.Fatal(Run(name, "busybox", []string{"sh", "-c", script}, nil))
 	}
 	if !root(t) {
 		return
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestRun$")
-	cmd.Env = append(os.Environ(), runVariable+"=1")
+	cmd.Env = append(os.Environ(), runVariable+"="+kit)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -206,9 +210,10 @@ func TestFaults(t *testing.T) {
 	if !root(t) {
 		return
 	}
-	write(t, Path("garbage")+Suffix, strings.Repeat("garbage\n", 1<<10))
+	garbage := "garbage" + kit
+	write(t, Path(garbage)+Suffix, strings.Repeat("garbage\n", 1<<10))
 	write(t, Path("short")+Suffix, "x")
-	for _, name := range []string{"garbage", "short", "absent"} {
+	for _, name := range []string{garbage, "short", "absent"} {
 		p := &Program{Path: Path(name) + "/tool"}
 		_, err := p.Command(t.Context())
 		for what, err := range map[string]error{"Command": err, "Attach": Attach(name)} {
@@ -222,7 +227,7 @@ func TestFaults(t *testing.T) {
 	}
 	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, file := range files {
-		if text, _ := os.ReadFile(file); strings.Contains(string(text), "garbage"+Suffix) {
+		if text, _ := os.ReadFile(file); strings.Contains(string(text), garbage+Suffix) {
 			t.Errorf("%s: %s, %v", file, text, err)
 		}
 	}
