@@ -138,7 +138,7 @@ func (d *Device) Output(ctx context.Context, command string) (string, error) {
 // Each is for a patient.
 const (
 	askTimeout     = 20 * time.Second // to ask for a reboot: the device may close the connection without a status
-	attemptTimeout = 10 * time.Second // to log in after a reboot, before it is tried anew
+	attemptTimeout = 10 * time.Second // to log in after a reboot, before it is tried again
 	offTimeout     = time.Minute      // to end
 )
 
