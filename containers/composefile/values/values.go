@@ -38,10 +38,11 @@ func JoinPorts(list []app.Port) []app.Port {
 	return out
 }
 
-// CheckName refuses what cannot be a name in the network.
+// CheckName refuses what cannot be a name in the network. It differs from hostname.Valid in hyphens alone, which may
+// stand at the ends of a part too: Docker permits them in the name of a container.
 func CheckName(s string) error {
-	if !hostname.Valid(s) {
-		return fmt.Errorf("%q is no name: letters, digits, and hyphens or underscores between them, joined by dots", s)
+	if !hostname.Valid(strings.ReplaceAll(s, "-", "x")) {
+		return fmt.Errorf("%q is no name: want parts of letters, digits, hyphens and underscores, joined by dots", s)
 	}
 	return nil
 }
